@@ -1,0 +1,74 @@
+# Everything that the project needs is built from Go modules: a checkout, Go,
+# make, git and a C compiler (for the race detector) are enough.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo v0.0.0-dev)
+TOOL    := go tool -modfile=tools.mod
+GOFLAGS_BUILD := -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+# Packages with their own go.mod are not part of ./...
+PACKAGES := ./...
+
+.PHONY: help
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## Watch a full cluster overflow to ECI and ACI, on this machine, then tear all down
+	@go run ./test/demo
+
+.PHONY: playground
+playground: ## The same system, left running until Ctrl-C
+	@go run ./test/demo -playground
+
+.PHONY: build
+build: ## Compile the programs into bin/
+	go build $(GOFLAGS_BUILD) -o bin/ ./cmd/...
+
+.PHONY: test
+test: control-plane ## Unit, integration and end-to-end tests, with the race detector
+	go vet ./...
+	go test -race -timeout 30m $(PACKAGES)
+
+.PHONY: bench
+bench: control-plane ## Measure admission, late grants and bursts on a real control plane
+	go test -run '^$$' -bench . -benchmem ./policy/... ./webhook/...
+	go test -count=1 -timeout 20m -v -run '^TestFigures' ./test/bench -args -figures
+
+.PHONY: lint
+lint: ## Static checks, import rules included
+	$(TOOL) golangci-lint run
+
+.PHONY: generate
+generate: ## Deep copies, CRDs, the chart's copy of them, generated docs
+	$(TOOL) controller-gen object paths=./policy/v1alpha1/... crd output:crd:dir=policy/v1alpha1/crds
+	rm -rf charts/autoburst/files/crds && mkdir -p charts/autoburst/files/crds
+	cp policy/v1alpha1/crds/*.yaml charts/autoburst/files/crds/
+	go run ./docs/generate
+
+.PHONY: verify
+verify: ## Fail when generated files, go.mod or formatting are not up to date
+	@before=$$(git status --porcelain; git diff); \
+	$(MAKE) --no-print-directory generate; \
+	after=$$(git status --porcelain; git diff); \
+	if [ "$$before" != "$$after" ]; then \
+	  git --no-pager diff --stat; \
+	  echo "verify: generated files were not up to date: run 'make generate' and commit the result" >&2; exit 1; fi
+	@go mod tidy -diff || { echo "verify: go.mod is not tidy: run 'go mod tidy'" >&2; exit 1; }
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
+	if [ -n "$$unformatted" ]; then echo "verify: not gofmt-ed:" $$unformatted >&2; exit 1; fi
+
+.PHONY: chart
+chart: ## Lint and package the Helm chart into bin/
+	$(TOOL) helm lint --strict charts/autoburst
+	$(TOOL) helm package --destination bin charts/autoburst
+
+.PHONY: control-plane
+control-plane: ## Build the Kubernetes control plane that tests run on (once)
+	@go run ./test/cluster/build
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf bin .cache

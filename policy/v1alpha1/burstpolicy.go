@@ -1,0 +1,254 @@
+// Package v1alpha1 is the API group autoburst.io: BurstPolicy and
+// ClusterBurstPolicy, and the names that users and components share.
+//
+// +kubebuilder:object:generate=true
+// +groupName=autoburst.io
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Mode says where the pods that a policy selects may run.
+// +kubebuilder:validation:Enum=Overflow;Always;Auto;Never
+type Mode string
+
+// The modes.
+const (
+	// ModeOverflow: local first, strictly. A pod bursts only when it fits no
+	// ready local node.
+	ModeOverflow Mode = "Overflow"
+	// ModeAlways: virtual nodes only.
+	ModeAlways Mode = "Always"
+	// ModeAuto: the scheduler chooses among local and virtual nodes.
+	ModeAuto Mode = "Auto"
+	// ModeNever: never on a virtual node. It wins over every other mode.
+	ModeNever Mode = "Never"
+)
+
+// BurstPolicySpec is what BurstPolicy and ClusterBurstPolicy share.
+// +kubebuilder:validation:XValidation:rule="!has(self.overflow) || !has(self.mode) || self.mode == 'Overflow'",message="overflow is only for mode Overflow: remove spec.overflow or set spec.mode to Overflow",fieldPath=".overflow"
+// +kubebuilder:validation:XValidation:rule="!has(self.mode) || self.mode != 'Never' || !has(self.targets) || size(self.targets) == 0",message="mode Never has no targets: remove spec.targets or choose another mode",fieldPath=".targets"
+type BurstPolicySpec struct {
+	// priority orders the policies that select the same pod: the highest decides,
+	// ties by name. Default 0.
+	// +kubebuilder:default=0
+	// +kubebuilder:validation:Minimum=-1000000
+	// +kubebuilder:validation:Maximum=1000000
+	// +optional
+	Priority int32 `json:"priority,omitempty"`
+
+	// podSelector selects pods by their labels. Empty selects every pod.
+	// +optional
+	PodSelector metav1.LabelSelector `json:"podSelector,omitempty"`
+
+	// mode is Overflow (local first, strictly; the default), Always (virtual
+	// nodes only), Auto (the scheduler chooses) or Never.
+	// +kubebuilder:default=Overflow
+	// +optional
+	Mode Mode `json:"mode,omitempty"`
+
+	// overflow tunes mode Overflow.
+	// +optional
+	Overflow *Overflow `json:"overflow,omitempty"`
+
+	// targets are the virtual nodes that pods may burst to, in order; the first
+	// with a ready node is used. Empty means any virtual node.
+	// +kubebuilder:validation:MaxItems=8
+	// +listType=map
+	// +listMapKey=name
+	// +optional
+	Targets []Target `json:"targets,omitempty"`
+}
+
+// Overflow tunes mode Overflow.
+type Overflow struct {
+	// afterPendingSeconds is how long a pod waits, from the scheduler's first
+	// Unschedulable verdict, before it may burst. In seconds; default 0, at once.
+	// +kubebuilder:default=0
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=86400
+	// +optional
+	AfterPendingSeconds int32 `json:"afterPendingSeconds,omitempty"`
+
+	// pressure lets pods burst only while many are waiting. Unset means always.
+	// +optional
+	Pressure *Pressure `json:"pressure,omitempty"`
+}
+
+// Pressure opens and closes a policy by how many of its pods wait, with
+// hysteresis.
+type Pressure struct {
+	// unschedulablePods is how many selected pods must be unschedulable for want
+	// of room to open the policy. Default 1.
+	// +kubebuilder:default=1
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100000
+	// +optional
+	UnschedulablePods int32 `json:"unschedulablePods,omitempty"`
+
+	// forSeconds is for how long there must be so many before the policy opens.
+	// In seconds; default 0.
+	// +kubebuilder:default=0
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=86400
+	// +optional
+	ForSeconds int32 `json:"forSeconds,omitempty"`
+
+	// cooldownSeconds is for how long there must be fewer before the policy
+	// closes again. In seconds; default 60.
+	// +kubebuilder:default=60
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=86400
+	// +optional
+	CooldownSeconds *int32 `json:"cooldownSeconds,omitempty"`
+}
+
+// Target is a set of virtual nodes.
+type Target struct {
+	// name of the target, unique within the policy.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	Name string `json:"name"`
+
+	// nodeSelector selects virtual nodes by their labels, such as
+	// autoburst.io/provider: eci. Empty selects every virtual node.
+	// +optional
+	NodeSelector metav1.LabelSelector `json:"nodeSelector,omitempty"`
+}
+
+// Condition types of a policy.
+const (
+	// ConditionReady: the policy is valid and in force.
+	ConditionReady = "Ready"
+	// ConditionUnderPressure: pods may burst (only with overflow.pressure).
+	ConditionUnderPressure = "UnderPressure"
+	// ConditionTargetsAvailable: at least one target has a ready virtual node.
+	ConditionTargetsAvailable = "TargetsAvailable"
+)
+
+// BurstPolicyStatus is what the controller observed.
+type BurstPolicyStatus struct {
+	// conditions: Ready, TargetsAvailable, and UnderPressure where
+	// overflow.pressure is set.
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=16
+	// +optional
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// observedGeneration is the generation of the spec that was last looked at.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// pods counts the pods that this policy decides for.
+	// +optional
+	Pods PodCounts `json:"pods,omitzero"`
+
+	// targets shows each target of the spec.
+	// +kubebuilder:validation:MaxItems=8
+	// +listType=map
+	// +listMapKey=name
+	// +optional
+	Targets []TargetStatus `json:"targets,omitempty"`
+}
+
+// PodCounts counts pods that are not finished.
+type PodCounts struct {
+	// selected is how many pods this policy decides for.
+	Selected int32 `json:"selected"`
+	// local is how many of them are bound to local nodes.
+	Local int32 `json:"local"`
+	// burst is how many of them are bound to virtual nodes.
+	Burst int32 `json:"burst"`
+	// waiting is how many of them are not bound.
+	Waiting int32 `json:"waiting"`
+}
+
+// TargetStatus is the state of one target.
+type TargetStatus struct {
+	// name of the target.
+	Name string `json:"name"`
+	// readyNodes is how many of its virtual nodes are ready.
+	ReadyNodes int32 `json:"readyNodes"`
+	// pods is how many of the policy's pods are bound to its nodes.
+	Pods int32 `json:"pods"`
+	// reason why the target is not used, empty while it can be.
+	// +kubebuilder:validation:MaxLength=256
+	// +optional
+	Reason string `json:"reason,omitempty"`
+}
+
+// BurstPolicy lets pods of its namespace burst to virtual nodes.
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:shortName=bp,categories=autoburst
+// +kubebuilder:subresource:status
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Mode",type=string,JSONPath=`.spec.mode`
+// +kubebuilder:printcolumn:name="Local",type=integer,JSONPath=`.status.pods.local`
+// +kubebuilder:printcolumn:name="Burst",type=integer,JSONPath=`.status.pods.burst`
+// +kubebuilder:printcolumn:name="Waiting",type=integer,JSONPath=`.status.pods.waiting`
+// +kubebuilder:printcolumn:name="Priority",type=integer,JSONPath=`.spec.priority`,priority=1
+// +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].message`,priority=1
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type BurstPolicy struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// spec is what the owner of the namespace wants.
+	Spec BurstPolicySpec `json:"spec,omitzero"`
+	// status is what the controller observed.
+	// +optional
+	Status BurstPolicyStatus `json:"status,omitzero"`
+}
+
+// BurstPolicyList is a list of BurstPolicy.
+// +kubebuilder:object:root=true
+type BurstPolicyList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []BurstPolicy `json:"items"`
+}
+
+// ClusterBurstPolicySpec is a BurstPolicySpec and the namespaces it is for.
+type ClusterBurstPolicySpec struct {
+	BurstPolicySpec `json:",inline"`
+
+	// namespaceSelector selects namespaces by their labels. Empty selects every
+	// namespace. kube-system, kube-node-lease and the release namespace are never
+	// selected.
+	NamespaceSelector metav1.LabelSelector `json:"namespaceSelector"`
+}
+
+// ClusterBurstPolicy lets pods of the selected namespaces burst to virtual
+// nodes.
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:scope=Cluster,shortName=cbp,categories=autoburst
+// +kubebuilder:subresource:status
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Mode",type=string,JSONPath=`.spec.mode`
+// +kubebuilder:printcolumn:name="Local",type=integer,JSONPath=`.status.pods.local`
+// +kubebuilder:printcolumn:name="Burst",type=integer,JSONPath=`.status.pods.burst`
+// +kubebuilder:printcolumn:name="Waiting",type=integer,JSONPath=`.status.pods.waiting`
+// +kubebuilder:printcolumn:name="Priority",type=integer,JSONPath=`.spec.priority`,priority=1
+// +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].message`,priority=1
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type ClusterBurstPolicy struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// spec is what the administrator wants.
+	Spec ClusterBurstPolicySpec `json:"spec,omitzero"`
+	// status is what the controller observed.
+	// +optional
+	Status BurstPolicyStatus `json:"status,omitzero"`
+}
+
+// ClusterBurstPolicyList is a list of ClusterBurstPolicy.
+// +kubebuilder:object:root=true
+type ClusterBurstPolicyList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []ClusterBurstPolicy `json:"items"`
+}

@@ -1,0 +1,52 @@
+package v1alpha1
+
+// Names that users, the chart, the agent and the policy side share. They are
+// API: a change is a breaking change.
+const (
+	// GroupName is the API group.
+	GroupName = "autoburst.io"
+
+	// ModeAnnotation is set by users on a namespace, which opts it in, or on a
+	// pod of a namespace that is opted in. Its value is a Mode.
+	ModeAnnotation = "autoburst.io/mode"
+
+	// ServedLabel is kept by the controller on each namespace that an annotation
+	// or a policy opts in. The API server calls the pod webhook for these only.
+	ServedLabel = "autoburst.io/served"
+	// ServedValue is the value of ServedLabel.
+	ServedValue = "true"
+
+	// PolicyAnnotation on a pod names what decided for it: "BurstPolicy/NAME",
+	// "ClusterBurstPolicy/NAME", "Namespace" or "Pod".
+	PolicyAnnotation = "autoburst.io/policy"
+	// DecidedModeAnnotation on a pod is the mode that was decided.
+	DecidedModeAnnotation = "autoburst.io/decided-mode"
+	// ReasonAnnotation on a pod is the reason of the decision at admission.
+	ReasonAnnotation = "autoburst.io/reason"
+	// GrantAnnotation on a pod says when it was allowed onto a virtual node:
+	// "Admission" or "Late". It is absent while the pod waits.
+	GrantAnnotation = "autoburst.io/grant"
+)
+
+// Names on the Node objects of virtual nodes: the contract with the agent.
+const (
+	// VirtualNodeLabel and VirtualNodeValue mark a virtual node. They are the
+	// names that virtual-kubelet has always used.
+	VirtualNodeLabel = "type"
+	VirtualNodeValue = "virtual-kubelet"
+	// ProviderLabel is the cloud of a virtual node: "eci" or "aci".
+	ProviderLabel = "autoburst.io/provider"
+	// ProviderTaintKey is the default key of the hard taint.
+	ProviderTaintKey = "virtual-kubelet.io/provider"
+	// SoftTaintPrefix, with 1 to SoftTaints appended, are the keys of the
+	// PreferNoSchedule taints that let local nodes win the scheduler's scores.
+	SoftTaintPrefix = "autoburst.io/last-resort-"
+	// SoftTaints is how many of them a virtual node bears.
+	SoftTaints = 4
+	// CapabilitiesAnnotation is a burstable.Capabilities as JSON.
+	CapabilitiesAnnotation = "autoburst.io/capabilities"
+	// CloudReachableCondition and CapacityAvailableCondition are conditions of a
+	// virtual node beside Ready.
+	CloudReachableCondition    = "CloudReachable"
+	CapacityAvailableCondition = "CapacityAvailable"
+)
