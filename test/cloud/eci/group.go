@@ -1,0 +1,124 @@
+package eci
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/autoburst/autoburst/test/cloud/sim"
+)
+
+// group is one container group of the account.
+type group struct {
+	id, eni, region string
+	req             *member // as it was created; not changed
+	subnet          *subnet
+	ip              netip.Addr
+	securityGroup   string
+	instanceType    string
+	size            size
+	spot            bool
+	grace           time.Duration
+	spec            sim.Spec
+	live            *sim.Group
+}
+
+// retention of ended groups: all for an hour, then the newest hundred of each
+// region; groups that were never scheduled for a day.
+const (
+	endedKept          = time.Hour
+	endedKeptPerRegion = 100
+	scheduleFailedKept = 24 * time.Hour
+)
+
+// forgetEnded drops deleted groups and ended ones past their retention. An
+// ended group has no address any more.
+func (s *Server) forgetEnded() {
+	now := s.fleet.Now()
+	old := map[string][]*group{}
+	for id, g := range s.groups {
+		phase, _, finished := g.live.Progress()
+		if phase.Ended() {
+			g.subnet.release(g.ip, g.id)
+		}
+		switch {
+		case phase == sim.Deleted:
+			delete(s.groups, id)
+		case phase == sim.ScheduleFailed && now.Sub(finished) >= scheduleFailedKept:
+			g.live.Remove()
+			delete(s.groups, id)
+		case phase.Ended() && phase != sim.ScheduleFailed:
+			old[g.region] = append(old[g.region], g)
+		}
+	}
+	for _, list := range old {
+		if len(list) <= endedKeptPerRegion {
+			continue
+		}
+		ended := func(g *group) time.Time { _, _, at := g.live.Progress(); return at }
+		slices.SortFunc(list, func(a, b *group) int { return ended(b).Compare(ended(a)) })
+		for _, g := range list[endedKeptPerRegion:] {
+			if now.Sub(ended(g)) >= endedKept {
+				g.live.Remove()
+				delete(s.groups, g.id)
+			}
+		}
+	}
+	for key, use := range s.tokens {
+		if now.Sub(use.at) > s.opts.TokenRetention {
+			delete(s.tokens, key)
+		}
+	}
+}
+
+// simSpec is what the simulation has to run.
+func (g *group) simSpec(failure *sim.ScheduleFailure) sim.Spec {
+	s := sim.Spec{
+		Cloud: cloudName, ID: g.id, Name: g.req.str("ContainerGroupName"), Region: g.region,
+		Tags: map[string]string{}, CPU: g.size.cpu, MemoryGiB: g.size.gib, Spot: g.spot,
+		RestartPolicy:   sim.RestartPolicy(g.restartPolicy()),
+		ScheduleFailure: failure,
+	}
+	for _, t := range g.req.list("Tag") {
+		s.Tags[t.str("Key")] = t.str("Value")
+	}
+	for _, c := range g.req.list("InitContainer") {
+		s.InitContainers = append(s.InitContainers, g.simContainer(c))
+	}
+	for _, c := range g.req.list("Container") {
+		s.Containers = append(s.Containers, g.simContainer(c))
+	}
+	return s
+}
+
+func (g *group) simContainer(c *member) sim.Container {
+	out := sim.Container{
+		Name: c.str("Name"), Image: c.str("Image"), Command: c.strings("Command"), Args: c.strings("Arg"),
+		PreStop: c.strings("LifecyclePreStopHandlerExec"),
+	}
+	if c.has("ReadinessProbe") {
+		out.ReadyAfter = time.Duration(c.integer("ReadinessProbe.InitialDelaySeconds")) * time.Second
+	}
+	for _, e := range c.list("EnvironmentVar") {
+		value := e.str("Value")
+		if e.str("FieldRef.FieldPath") == "status.podIP" {
+			value = g.ip.String()
+		}
+		out.Env = append(out.Env, sim.EnvVar{Name: e.str("Key"), Value: value})
+	}
+	return out
+}
+
+func (g *group) restartPolicy() string {
+	if p := g.req.str("RestartPolicy"); p != "" {
+		return p
+	}
+	return "Always"
+}
+
+func shuffled(list []*subnet) []*subnet {
+	list = slices.Clone(list)
+	rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+	return list
+}

@@ -1,0 +1,70 @@
+package eci
+
+import (
+	"errors"
+
+	"github.com/autoburst/autoburst/test/cloud/sim"
+)
+
+// find returns the group that ContainerGroupId names, in the request's region.
+func (s *Server) find(c *call) (*group, *apiError) {
+	id := c.members.str("ContainerGroupId")
+	c.target = id
+	g, ok := s.groups[id]
+	if !ok || (c.members.has("RegionId") && c.members.str("RegionId") != g.region) {
+		return nil, refuse(s.opts.MissingGroup.Status, s.opts.MissingGroup.Code, "The container group %q does not exist.", clip(id))
+	}
+	return g, nil
+}
+
+// remove is DeleteContainerGroup.
+func (s *Server) remove(c *call) (map[string]any, *apiError) {
+	return s.once(c, func() (map[string]any, *apiError) {
+		g, err := s.find(c)
+		if err != nil {
+			return nil, err
+		}
+		grace := g.grace
+		if c.members.boolean("Force") {
+			grace = 0
+		}
+		if err := g.live.Delete(grace); err != nil {
+			return nil, publishedRefusal(c.action, "OperationConflict")
+		}
+		return map[string]any{}, nil
+	})
+}
+
+// restart is RestartContainerGroup.
+func (s *Server) restart(c *call) (map[string]any, *apiError) {
+	return s.once(c, func() (map[string]any, *apiError) {
+		g, err := s.find(c)
+		if err != nil {
+			return nil, err
+		}
+		if err := g.live.Restart(g.grace); errors.Is(err, sim.ErrBusy) || errors.Is(err, sim.ErrPhase) {
+			return nil, publishedRefusal(c.action, "IncorrectStatus", "The container group is "+string(g.live.Phase())+"; only a Pending or Running one can be restarted.")
+		}
+		return map[string]any{}, nil
+	})
+}
+
+// describeRegions is DescribeRegions.
+func (s *Server) describeRegions(c *call) (map[string]any, *apiError) {
+	list := []map[string]any{}
+	for _, r := range s.opts.Regions {
+		list = append(list, map[string]any{
+			"RegionId": r.ID, "RegionEndpoint": "eci." + r.ID + ".aliyuncs.com", "Zones": r.Zones,
+			"RecommendZones": r.Zones, "UnavailableZones": []string{},
+		})
+	}
+	return map[string]any{"Regions": list}, nil
+}
+
+// listUsage is ListUsage.
+func (s *Server) listUsage(c *call) (map[string]any, *apiError) {
+	return map[string]any{"Attributes": map[string]any{
+		"MaxCpu": s.opts.MaxCPU, "UsedCpu": s.usedCPU(c.members.str("RegionId")),
+		"MaxImageCacheCount": 50, "UsedImageCacheCount": 0,
+	}}, nil
+}

@@ -1,0 +1,164 @@
+package eci
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/autoburst/autoburst/test/cloud/sim"
+)
+
+// Options sets up a Server. Regions and AccessKeys are needed; every other zero
+// value has a documented meaning. What the vendor does not publish is here.
+type Options struct {
+	AccessKeys []AccessKey
+	Regions    []Region
+	// Sim is the life of the container groups and the clock of the server. A
+	// zero Sim.Timing means that nothing takes time.
+	Sim sim.Config
+
+	// PageSize bounds what one list answer holds, below the Limit of the
+	// request; zero does not.
+	PageSize int
+	// TimestampWindow is how far a request's Timestamp may be from the server's
+	// time. Two vendor pages say 31 and 15 minutes; zero is 31.
+	TimestampWindow time.Duration
+	// NonceWindow is how long a SignatureNonce may not return; zero is 31 min.
+	NonceWindow time.Duration
+	// TokenRetention is how long a ClientToken is remembered; zero is 24 h.
+	TokenRetention time.Duration
+	// MaxURL bounds a request's URL in bytes, as a proxy does; zero does not.
+	MaxURL int
+	// Rates throttles the account; the zero value does not.
+	Rates Rates
+	// MaxCPU is the account's vCPU quota per region; zero is no quota.
+	MaxCPU float64
+	// GracePeriod is used by groups without TerminationGracePeriodSeconds; zero
+	// is 30 s.
+	GracePeriod time.Duration
+	// StatusInMetadataCase makes DescribeContainerGroupStatus and
+	// DescribeContainerGroupEvents spell their members as the published
+	// metadata prints them, instead of in the lower camel case of Kubernetes.
+	StatusInMetadataCase bool
+	// LogNeedsRunning makes DescribeContainerLog answer IncorrectStatus for
+	// groups that are not Running.
+	LogNeedsRunning bool
+	// MissingGroup answers Delete, Restart and Log of an unknown group; zero is
+	// 400 InvalidParameter.
+	MissingGroup struct {
+		Status int
+		Code   string
+	}
+}
+
+// AccessKey is one key pair of the account.
+type AccessKey struct {
+	ID, Secret string
+	// SecurityToken is the token of a temporary key; empty for a lasting one.
+	SecurityToken string
+	Inactive      bool
+}
+
+// Region is one region in which the account may run groups.
+type Region struct {
+	ID             string
+	Zones          []string
+	VSwitches      []VSwitch // the first is the default
+	SecurityGroups []SecurityGroup
+}
+
+// VSwitch is one subnet. Groups get their addresses from CIDR.
+type VSwitch struct {
+	ID, ZoneID, VpcID string
+	CIDR              netip.Prefix
+}
+
+// SecurityGroup is one security group of a VPC. A group that names none gets
+// the first of its VPC.
+type SecurityGroup struct{ ID, VpcID string }
+
+// Rates is the account's flow control.
+type Rates struct {
+	// PerMinute is the number of calls of an action in 60 s.
+	PerMinute map[string]int
+	// Buckets are token buckets by action.
+	Buckets map[string]Bucket
+	// Code of the refusal; empty is Throttling.User.
+	Code string
+}
+
+// Bucket is a token bucket.
+type Bucket struct {
+	Burst     int
+	PerSecond float64
+}
+
+// QuotaRates are the limits of the vendor's API quota page: calls per minute.
+func QuotaRates() Rates { return Rates{PerMinute: published().facts.FlowControl.Actions} }
+
+// LimitRates are the limits of the vendor's product limits page: token buckets
+// of 100, refilled by 20 a second, for creating and deleting; the calls per
+// minute of QuotaRates for the rest.
+func LimitRates() Rates {
+	b := Bucket{Burst: 100, PerSecond: 20}
+	r := Rates{PerMinute: map[string]int{}, Buckets: map[string]Bucket{"CreateContainerGroup": b, "DeleteContainerGroup": b}}
+	for action, n := range published().facts.FlowControl.Actions {
+		if _, ok := r.Buckets[action]; !ok {
+			r.PerMinute[action] = n
+		}
+	}
+	return r
+}
+
+// Shortage is a lack of machines. Empty members match everything.
+type Shortage struct {
+	RegionID, ZoneID, InstanceType string
+	// SpotOnly leaves groups that are not spot alone.
+	SpotOnly bool
+	// Late lets the create call pass and ends the group in ScheduleFailed;
+	// otherwise the call answers 403 OperationDenied.NoStock.
+	Late bool
+	// Reason of a late failure; empty is NoStock.
+	Reason string
+}
+
+func (o *Options) setDefaults() {
+	def := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	def(&o.TimestampWindow, 31*time.Minute)
+	def(&o.NonceWindow, 31*time.Minute)
+	def(&o.TokenRetention, 24*time.Hour)
+	def(&o.GracePeriod, 30*time.Second)
+	if o.Rates.Code == "" {
+		o.Rates.Code = "Throttling.User"
+	}
+	if o.MissingGroup.Code == "" {
+		o.MissingGroup.Status, o.MissingGroup.Code = 400, "InvalidParameter"
+	}
+}
+
+// validate reports a mistake in the emulated account.
+func (o Options) validate() error {
+	for _, k := range o.AccessKeys {
+		if k.ID == "" || k.Secret == "" {
+			return fmt.Errorf("eci: access key %q needs an id and a secret", k.ID)
+		}
+	}
+	if len(o.Regions) == 0 {
+		return fmt.Errorf("eci: there is no region")
+	}
+	for _, r := range o.Regions {
+		if len(r.VSwitches) == 0 {
+			return fmt.Errorf("eci: region %s has no vSwitch", r.ID)
+		}
+		for _, v := range r.VSwitches {
+			if !v.CIDR.IsValid() || !v.CIDR.Addr().Is4() || v.CIDR.Bits() > 29 {
+				return fmt.Errorf("eci: vSwitch %s needs an IPv4 range of /29 or larger, not %s", v.ID, v.CIDR)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,14 @@
+// Package sim is the life of container groups in an emulated serverless
+// container cloud, independent of the wire protocol that shows it.
+//
+// A Fleet holds groups. A Group is scheduled, pulls its images, runs its init
+// containers in order and then its containers, restarts them as its restart
+// policy says with the back-off of Kubernetes, and ends. A container is a
+// simulated process unless Config.HostCommands lets a few harmless programs
+// run as real processes of this host.
+//
+// All state is a function of the clock: every read first carries out whatever
+// was due, at the time it was due. A test with a fake clock therefore steps
+// the clock and reads, without waiting for anything (real host processes
+// excepted).
+package sim

@@ -1,0 +1,114 @@
+package sim
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+// RestartPolicy says which ended containers are started again.
+type RestartPolicy string
+
+// The restart policies. The empty policy is Always.
+const (
+	Always    RestartPolicy = "Always"
+	OnFailure RestartPolicy = "OnFailure"
+	Never     RestartPolicy = "Never"
+)
+
+// restarts reports whether a container that exited with code is started again.
+func (p RestartPolicy) restarts(code int) bool {
+	switch p {
+	case Never:
+		return false
+	case OnFailure:
+		return code != 0
+	default:
+		return true
+	}
+}
+
+// Spec is what a cloud was asked to run. Start copies it.
+type Spec struct {
+	// Cloud names the emulated cloud in the billing record: eci, aci.
+	Cloud string
+	// ID is the cloud's own id of the group; Name is the caller's name for it.
+	ID, Name string
+	Region   string
+	Tags     map[string]string
+	// CPU (vCPU) and MemoryGiB are the size that is billed, after rounding.
+	CPU, MemoryGiB float64
+	Spot           bool
+	RestartPolicy  RestartPolicy
+
+	InitContainers []Container
+	Containers     []Container
+
+	// ScheduleFailure, if set, ends scheduling in ScheduleFailed.
+	ScheduleFailure *ScheduleFailure
+}
+
+// ScheduleFailure says why no machine is found for a group.
+type ScheduleFailure struct{ Reason, Message string }
+
+// Container is one container of a Spec.
+type Container struct {
+	Name, Image string
+	// Command replaces the image's entry point, Args its arguments. With
+	// Config.HostCommands only a container with a Command can be a real process.
+	Command, Args []string
+	Env           []EnvVar
+	// ReadyAfter is the time from start to ready; zero is at once.
+	ReadyAfter time.Duration
+	// PreStop is the command that runs before SIGTERM. It is never run, but a
+	// `sleep N` in it takes its time out of the grace period.
+	PreStop []string
+}
+
+// EnvVar is one environment variable.
+type EnvVar struct{ Name, Value string }
+
+func (s Spec) clone() Spec {
+	s.Tags = maps.Clone(s.Tags)
+	s.InitContainers = cloneContainers(s.InitContainers)
+	s.Containers = cloneContainers(s.Containers)
+	if s.ScheduleFailure != nil {
+		f := *s.ScheduleFailure
+		s.ScheduleFailure = &f
+	}
+	return s
+}
+
+func cloneContainers(in []Container) []Container {
+	out := slices.Clone(in)
+	for i := range out {
+		out[i].Command = slices.Clone(out[i].Command)
+		out[i].Args = slices.Clone(out[i].Args)
+		out[i].Env = slices.Clone(out[i].Env)
+		out[i].PreStop = slices.Clone(out[i].PreStop)
+	}
+	return out
+}
+
+// validate reports what makes s impossible to run. A cloud checks its request
+// by its own published rules before; these are the rules of the simulation.
+func (s Spec) validate() error {
+	if s.ID == "" {
+		return fmt.Errorf("container group has no id")
+	}
+	if len(s.Containers) == 0 {
+		return fmt.Errorf("container group %s has no container", s.ID)
+	}
+	seen := map[string]bool{}
+	for _, c := range slices.Concat(s.InitContainers, s.Containers) {
+		if c.Name == "" {
+			return fmt.Errorf("container group %s has a container without a name", s.ID)
+		}
+		if seen[c.Name] {
+			return fmt.Errorf("container group %s has two containers named %s", s.ID, c.Name)
+		}
+		seen[c.Name] = true
+	}
+	return nil
+}
