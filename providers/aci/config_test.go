@@ -1,0 +1,186 @@
+package aci
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
+	"github.com/google/go-cmp/cmp"
+)
+
+// seedEnv are the variables of an agent as its documentation sets them.
+func seedEnv() map[string]string {
+	return map[string]string{
+		"ACI_RESOURCE_GROUP": "aci-group", "ACI_REGION": "japaneast",
+		"AZURE_SUBSCRIPTION_ID": "sub", "AZURE_TENANT_ID": "tenant",
+		"AZURE_CLIENT_ID": "client", "AZURE_CLIENT_SECRET": "s3cret-value",
+	}
+}
+
+func TestConfigFromEnv(t *testing.T) {
+	base := Config{
+		SubscriptionID: "sub", ResourceGroup: "aci-group", Region: "japaneast",
+		TenantID: "tenant", ClientID: "client", ClientSecret: "s3cret-value", Cloud: cloud.AzurePublic,
+	}
+	with := func(edit func(*Config)) Config {
+		c := base
+		edit(&c)
+		return c
+	}
+	tests := map[string]struct {
+		env  map[string]string
+		want Config
+	}{
+		"the seed's": {nil, base},
+		"a file": {map[string]string{"AZURE_CLIENT_SECRET": "", "AZURE_CLIENT_SECRET_FILE": "/s"}, with(func(c *Config) {
+			c.ClientSecret, c.ClientSecretFile = "", "/s"
+		})},
+		"a subnet by ID": {map[string]string{"ACI_SUBNET_ID": subnet}, with(func(c *Config) { c.SubnetID = subnet })},
+		"a subnet in parts": {map[string]string{"ACI_VNET_NAME": "v", "ACI_SUBNET_NAME": "aci", "ACI_VNET_RESOURCE_GROUP": "net"}, with(func(c *Config) {
+			c.SubnetID = "/subscriptions/sub/resourceGroups/net/providers/Microsoft.Network/virtualNetworks/v/subnets/aci"
+		})},
+		"a subnet elsewhere": {map[string]string{"ACI_VNET_NAME": "v", "ACI_SUBNET_NAME": "aci", "ACI_VNET_RESOURCE_GROUP": "net", "ACI_VNET_SUBSCRIPTION_ID": "other"}, with(func(c *Config) {
+			c.SubnetID = "/subscriptions/other/resourceGroups/net/providers/Microsoft.Network/virtualNetworks/v/subnets/aci"
+		})},
+		"another cloud": {map[string]string{"AZURE_ENVIRONMENT": "AzureChinaCloud"}, with(func(c *Config) { c.Cloud = cloud.AzureChina })},
+		"private endpoints": {map[string]string{"AZURE_AUTHORITY_HOST": "https://login.example", "ACI_ARM_ENDPOINT": "https://arm.example", "ACI_ARM_AUDIENCE": "api://arm"}, with(func(c *Config) {
+			c.Cloud = cloud.Configuration{
+				ActiveDirectoryAuthorityHost: "https://login.example",
+				Services: map[cloud.ServiceName]cloud.ServiceConfiguration{
+					cloud.ResourceManager: {Endpoint: "https://arm.example", Audience: "api://arm"},
+				},
+			}
+		})},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			env := seedEnv()
+			maps.Copy(env, test.env)
+			got, err := ConfigFromEnv(func(name string) string { return env[name] })
+			if err != nil {
+				t.Fatal(err)
+			}
+			// Only the resource manager of a cloud is of use here.
+			test.want.Cloud.Services = map[cloud.ServiceName]cloud.ServiceConfiguration{
+				cloud.ResourceManager: test.want.Cloud.Services[cloud.ResourceManager],
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestConfigFromEnvNamesTheVariable(t *testing.T) {
+	empty := filepath.Join(t.TempDir(), "empty.pem")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tests := map[string]struct {
+		env  map[string]string
+		want string
+	}{
+		"no resource group":   {map[string]string{"ACI_RESOURCE_GROUP": ""}, "ACI_RESOURCE_GROUP is not set"},
+		"no region":           {map[string]string{"ACI_REGION": ""}, "ACI_REGION is not set"},
+		"no subscription":     {map[string]string{"AZURE_SUBSCRIPTION_ID": ""}, "AZURE_SUBSCRIPTION_ID is not set"},
+		"no tenant":           {map[string]string{"AZURE_TENANT_ID": ""}, "AZURE_TENANT_ID is not set"},
+		"no client":           {map[string]string{"AZURE_CLIENT_ID": ""}, "AZURE_CLIENT_ID is not set"},
+		"no secret":           {map[string]string{"AZURE_CLIENT_SECRET": ""}, "neither environment variable AZURE_CLIENT_SECRET nor AZURE_CLIENT_SECRET_FILE is set"},
+		"half a subnet":       {map[string]string{"ACI_SUBNET_NAME": "s"}, "ACI_VNET_NAME is not set"},
+		"no network's group":  {map[string]string{"ACI_SUBNET_NAME": "s", "ACI_VNET_NAME": "v"}, "ACI_VNET_RESOURCE_GROUP is not set"},
+		"bad subnet":          {map[string]string{"ACI_SUBNET_ID": "aci"}, "ACI_SUBNET_ID"},
+		"unknown cloud":       {map[string]string{"AZURE_ENVIRONMENT": "AzureMoon"}, "AZURE_ENVIRONMENT"},
+		"authority in HTTP":   {map[string]string{"AZURE_AUTHORITY_HOST": "http://login"}, "AZURE_AUTHORITY_HOST"},
+		"endpoint in HTTP":    {map[string]string{"ACI_ARM_ENDPOINT": "http://arm"}, "ACI_ARM_ENDPOINT"},
+		"endpoint with a key": {map[string]string{"ACI_ARM_ENDPOINT": "https://u:s3cret-value@arm"}, "ACI_ARM_ENDPOINT"},
+		"no CA file":          {map[string]string{"ACI_CA_FILE": empty + ".not"}, "ACI_CA_FILE"},
+		"empty CA file":       {map[string]string{"ACI_CA_FILE": empty}, "ACI_CA_FILE"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			env := seedEnv()
+			maps.Copy(env, test.env)
+			_, err := ConfigFromEnv(func(name string) string { return env[name] })
+			if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "s3cret-value") {
+				t.Errorf("got %v, want %q", err, test.want)
+			}
+		})
+	}
+}
+
+func TestNewNamesTheField(t *testing.T) {
+	valid := Config{
+		SubscriptionID: "s", ResourceGroup: "g", Region: "r", TenantID: "t", ClientID: "c", ClientSecret: "x",
+		ClusterUID: "u", NodeName: "n",
+	}
+	tests := map[string]struct {
+		edit func(*Config)
+		want string
+	}{
+		"subscription":   {func(c *Config) { c.SubscriptionID = "" }, "SubscriptionID"},
+		"resource group": {func(c *Config) { c.ResourceGroup = "" }, "ResourceGroup"},
+		"region":         {func(c *Config) { c.Region = "" }, "Region"},
+		"tenant":         {func(c *Config) { c.TenantID = "" }, "TenantID"},
+		"client":         {func(c *Config) { c.ClientID = "" }, "ClientID"},
+		"secret":         {func(c *Config) { c.ClientSecret = "" }, "ClientSecret"},
+		"cluster":        {func(c *Config) { c.ClusterUID = "" }, "ClusterUID"},
+		"long cluster":   {func(c *Config) { c.ClusterUID = strings.Repeat("u", 257) }, "ClusterUID"},
+		"node":           {func(c *Config) { c.NodeName = "" }, "NodeName"},
+		"subnet":         {func(c *Config) { c.SubnetID = "aci" }, "SubnetID"},
+		"cloud":          {func(c *Config) { c.Cloud.ActiveDirectoryAuthorityHost = "https://a" }, "Cloud"},
+	}
+	if _, err := New(valid); err != nil {
+		t.Fatalf("valid: %v", err)
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			config := valid
+			test.edit(&config)
+			if _, err := New(config); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want %s", err, test.want)
+			}
+		})
+	}
+}
+
+func TestInstanceDiscovery(t *testing.T) {
+	for host, private := range map[string]bool{
+		"": false, "https://login.microsoftonline.com/": false, "https://login.microsoftonline.com": false,
+		"https://login.chinacloudapi.cn/": false, "https://login.example/": true, "https://127.0.0.1:1": true,
+	} {
+		if got := isPrivateAuthority(host); got != private {
+			t.Errorf("%q: %v", host, got)
+		}
+	}
+}
+
+func TestCapabilities(t *testing.T) {
+	config := Config{SubscriptionID: "s", ResourceGroup: "g", Region: "r", TenantID: "t", ClientID: "c", ClientSecret: "x", ClusterUID: "u", NodeName: "n"}
+	open, err := New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.SubnetID = subnet
+	private, err := New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if open.Capabilities().Has("DNSConfig") || !private.Capabilities().Has("DNSConfig") {
+		t.Error("a resolver configuration is possible in a subnet only")
+	}
+	c := open.Capabilities()
+	if c.Provider != open.Name() || c.Limits.MilliCPU != 31_000 || c.Limits.MemoryBytes != 240_000_000_000 {
+		t.Errorf("%+v", c)
+	}
+	for _, port := range c.Limits.ReservedPorts {
+		if !isReserved(port) {
+			t.Errorf("port %d is not reserved", port)
+		}
+	}
+	if len(c.String()) > 2000 {
+		t.Errorf("%d bytes are much for an annotation", len(c.String()))
+	}
+}

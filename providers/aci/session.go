@@ -1,0 +1,95 @@
+package aci
+
+import (
+	"net/http"
+	"sync"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/arm"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+	sdk "github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/containerinstance/armcontainerinstance/v2"
+
+	"github.com/autoburst/autoburst/providers"
+)
+
+// session is the SDK's clients with one credential. A client keeps its tokens
+// as long as it lives, so another credential needs another session.
+type session struct {
+	credential azcore.TokenCredential
+	groups     *sdk.ContainerGroupsClient
+	containers *sdk.ContainersClient
+}
+
+// sessions holds the present session.
+type sessions struct {
+	subscription string
+	source       credentialSource
+	options      arm.ClientOptions
+
+	mu      sync.Mutex
+	present *session
+}
+
+// get returns the session for the credential of this moment. Its error is a
+// *providers.Error without an operation.
+func (s *sessions) get() (*session, error) {
+	credential, err := s.source.current()
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.present != nil && s.present.credential == credential {
+		return s.present, nil
+	}
+	groups, err := sdk.NewContainerGroupsClient(s.subscription, credential, &s.options)
+	if err != nil {
+		return nil, &providers.Error{Class: providers.Misconfigured, Message: redactor(nil).text(err.Error())}
+	}
+	containers, err := sdk.NewContainersClient(s.subscription, credential, &s.options)
+	if err != nil {
+		return nil, &providers.Error{Class: providers.Misconfigured, Message: redactor(nil).text(err.Error())}
+	}
+	s.present = &session{credential: credential, groups: groups, containers: containers}
+	return s.present, nil
+}
+
+// refused is told of a session whose token the cloud did not take: the next one
+// signs in anew instead of using the same token until it expires.
+func (s *sessions) refused(used *session) { s.source.renew(used.credential) }
+
+// noRetries: the agent is the one layer that repeats. Repeated by the SDK after
+// a lost answer, a PUT would restart the containers that the first one made.
+var noRetries = policy.RetryOptions{MaxRetries: -1}
+
+func newSessions(config *Config, client *http.Client) *sessions {
+	s := &sessions{
+		subscription: config.SubscriptionID,
+		options: arm.ClientOptions{
+			ClientOptions: azcore.ClientOptions{
+				Cloud:     config.Cloud,
+				Retry:     noRetries,
+				Telemetry: policy.TelemetryOptions{ApplicationID: "autoburst"},
+				Transport: managerTransport{client},
+			},
+			// Registering needs a right on the whole subscription and minutes of
+			// waiting inside a call; the error says what to do instead.
+			DisableRPRegistration: true,
+		},
+	}
+	s.source = &clientSecret{
+		tenant: config.TenantID, client: config.ClientID,
+		value: config.ClientSecret, file: config.ClientSecretFile,
+		options: azidentity.ClientSecretCredentialOptions{
+			ClientOptions: azcore.ClientOptions{
+				Cloud:     config.Cloud,
+				Retry:     noRetries,
+				Telemetry: policy.TelemetryOptions{ApplicationID: "autoburst"},
+				Transport: authorityTransport{client},
+			},
+			DisableInstanceDiscovery: isPrivateAuthority(config.Cloud.ActiveDirectoryAuthorityHost),
+		},
+	}
+	return s
+}

@@ -1,0 +1,85 @@
+package providers
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// ErrorClass says what the caller can do about an error.
+type ErrorClass string
+
+// The classes of errors. Everything that a provider cannot place is Unknown.
+const (
+	// NotFound: the group does not exist.
+	NotFound ErrorClass = "NotFound"
+	// Throttled: too many requests; repeat after RetryAfter or a back-off.
+	Throttled ErrorClass = "Throttled"
+	// Unavailable: the cloud failed or could not be reached, and it is known
+	// that nothing was changed; repeat after a back-off.
+	Unavailable ErrorClass = "Unavailable"
+	// Unknown: the request may or may not have had its effect; ask, or repeat
+	// the idempotent call.
+	Unknown ErrorClass = "Unknown"
+	// Conflict: the group is in transition; repeat after a back-off.
+	Conflict ErrorClass = "Conflict"
+	// Unauthorized: credentials are wrong, expired or lack a right.
+	Unauthorized ErrorClass = "Unauthorized"
+	// Misconfigured: the agent's own settings (subnet, resource group, account
+	// state) are refused.
+	Misconfigured ErrorClass = "Misconfigured"
+	// QuotaExceeded: the account's quota is used up; repeat when there is room.
+	QuotaExceeded ErrorClass = "QuotaExceeded"
+	// OutOfStock: the cloud has no machine of this size now.
+	OutOfStock ErrorClass = "OutOfStock"
+	// InvalidPod: the cloud refuses this pod for good.
+	InvalidPod ErrorClass = "InvalidPod"
+)
+
+// Error is the only error that a [Provider] returns. It never holds a secret:
+// its text is made of the cloud's code and a redacted message, never of a URL
+// or a request.
+type Error struct {
+	Class ErrorClass
+	// Operation is what was asked, such as "CreateContainerGroup".
+	Operation string
+	// Code is the cloud's own error code, such as "OperationDenied.NoStock".
+	Code string
+	// Message is the cloud's message, redacted and cut.
+	Message string
+	// RequestID is what the cloud's support asks for.
+	RequestID string
+	// RetryAfter is the wait that the cloud asked for, zero if none.
+	RetryAfter time.Duration
+}
+
+func (e *Error) Error() string {
+	s := fmt.Sprintf("%s: %s", e.Operation, e.Class)
+	if e.Code != "" {
+		s += " (" + e.Code + ")"
+	}
+	if e.Message != "" {
+		s += ": " + e.Message
+	}
+	if e.RequestID != "" {
+		s += " [request " + e.RequestID + "]"
+	}
+	return s
+}
+
+// ClassOf returns the class of a provider's error, Unknown for any other error,
+// and "" for nil.
+func ClassOf(err error) ErrorClass {
+	if err == nil {
+		return ""
+	}
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Class
+	}
+	return Unknown
+}
+
+// Permanent tells whether repeating the same request for the same pod is
+// pointless.
+func Permanent(err error) bool { return ClassOf(err) == InvalidPod }
