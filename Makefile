@@ -35,7 +35,7 @@ test: control-plane ## Unit, integration and end-to-end tests, with the race det
 .PHONY: bench
 bench: control-plane ## Measure admission, late grants and bursts on a real control plane
 	go test -run '^$$' -bench . -benchmem ./policy/... ./webhook/...
-	go test -count=1 -timeout 20m -v -run '^TestFigures' ./test/bench -args -figures
+	go test -run '^$$' -bench . -benchtime 1x -timeout 20m ./test/bench
 
 .PHONY: lint
 lint: ## Static checks, import rules included

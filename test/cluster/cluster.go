@@ -265,11 +265,11 @@ func (c *Cluster) waitReady(ctx context.Context) error {
 			return false, err
 		}
 		resp, err := client.Do(req)
-		if err != nil {
-			return false, nil
+		if err == nil {
+			resp.Body.Close()
 		}
-		resp.Body.Close()
-		return resp.StatusCode == http.StatusOK, nil
+		// Until it listens, connections are refused: not yet ready either.
+		return err == nil && resp.StatusCode == http.StatusOK, nil
 	})
 }
 

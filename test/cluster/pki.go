@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -92,3 +93,12 @@ func (a *authority) write(name string, cert []byte, key *ecdsa.PrivateKey) error
 }
 
 func (a *authority) path(name string) string { return filepath.Join(a.dir, name) }
+
+// Certificate issues a certificate of the cluster's authority for a server on
+// those hosts.
+func (c *Cluster) Certificate(name string, hosts ...string) (tls.Certificate, error) {
+	if err := c.authority.issue(name, pkix.Name{CommonName: name}, hosts...); err != nil {
+		return tls.Certificate{}, err
+	}
+	return tls.LoadX509KeyPair(c.path(name+".crt"), c.path(name+".key"))
+}

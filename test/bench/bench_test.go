@@ -1,0 +1,381 @@
+// Package bench measures the whole system on a real control plane, against the
+// figures that the project promises. Run it with make bench.
+package bench
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"net/http"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/autoburst/autoburst/test/cloud/sim"
+	"github.com/autoburst/autoburst/test/playground"
+)
+
+// What the project promises.
+const (
+	burstPods         = 200
+	maxAdmissionRatio = 1.15
+	maxLateP50        = 25 * time.Millisecond
+	maxLateP99        = 150 * time.Millisecond
+	maxHandlerP99     = 2 * time.Millisecond
+	// rounds of the side-by-side comparison; the median ratio counts.
+	rounds = 3
+)
+
+var (
+	system *playground.Playground
+	client *kubernetes.Clientset
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if flag.Lookup("test.bench").Value.String() == "" {
+		os.Exit(m.Run()) // benchmarks only: nothing to start
+	}
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	ctx := context.Background()
+	var err error
+	system, err = playground.Start(ctx, playground.Options{
+		Progress: os.Stderr,
+		Local:    playground.LocalNodes{Count: 3, CPU: "4", Memory: "16Gi", Pods: 40},
+		Cloud:    sim.Config{Timing: sim.DefaultTiming().Scaled(0.05)},
+	})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench: starting the system:", err)
+		return 1
+	}
+	defer func() {
+		if err := system.Stop(); err != nil {
+			fmt.Fprintln(os.Stderr, "bench: stopping the system:", err)
+		}
+	}()
+	client = system.Client()
+	for name, annotations := range map[string]map[string]string{
+		"filler": nil, "by-hand": nil, "served": {"autoburst.io/mode": "Overflow"},
+	} {
+		if err := system.CreateNamespace(ctx, name, annotations); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			return 1
+		}
+	}
+	// Every local node is full, so that the next pods overflow.
+	filler := pods("filler", 24, nil)
+	if _, err := create(ctx, filler); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		return 1
+	}
+	return m.Run()
+}
+
+// pods are bare pods of half a CPU.
+func pods(namespace string, count int, change func(*corev1.Pod)) []*corev1.Pod {
+	list := make([]*corev1.Pod, count)
+	for i := range list {
+		list[i] = &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{GenerateName: "burst-", Namespace: namespace, Labels: map[string]string{"app": "burst"}},
+			Spec: corev1.PodSpec{Containers: []corev1.Container{{
+				Name: "app", Image: "nginx:1.29",
+				Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{
+					corev1.ResourceCPU: resource.MustParse("500m"), corev1.ResourceMemory: resource.MustParse("64Mi"),
+				}},
+			}}},
+		}
+		if change != nil {
+			change(list[i])
+		}
+	}
+	return list
+}
+
+// create makes the pods from eight clients at once, as a controller would, and
+// returns how long it took from the first request until all were bound.
+func create(ctx context.Context, list []*corev1.Pod) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	namespace := list[0].Namespace
+	existing, err := client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return 0, err
+	}
+	watch, err := client.CoreV1().Pods(namespace).Watch(ctx, metav1.ListOptions{ResourceVersion: existing.ResourceVersion})
+	if err != nil {
+		return 0, err
+	}
+	defer watch.Stop()
+	begin := time.Now()
+	work := make(chan *corev1.Pod)
+	errs := make(chan error, len(list))
+	var clients sync.WaitGroup
+	for range 8 {
+		clients.Go(func() {
+			for pod := range work {
+				if _, err := client.CoreV1().Pods(namespace).Create(ctx, pod, metav1.CreateOptions{}); err != nil {
+					errs <- err
+				}
+			}
+		})
+	}
+	go func() {
+		for _, pod := range list {
+			work <- pod
+		}
+		close(work)
+	}()
+	bound := map[types.UID]bool{}
+	for len(bound) < len(list) {
+		select {
+		case e, ok := <-watch.ResultChan():
+			if !ok {
+				return 0, fmt.Errorf("the watch ended after %d of %d pods were bound", len(bound), len(list))
+			}
+			if pod, ok := e.Object.(*corev1.Pod); ok && pod.Spec.NodeName != "" {
+				bound[pod.UID] = true
+			}
+		case err := <-errs:
+			return 0, err
+		}
+	}
+	elapsed := time.Since(begin)
+	clients.Wait()
+	return elapsed, nil
+}
+
+// remove deletes all pods of a namespace and waits until they and their groups
+// are gone, so that runs do not disturb each other.
+func remove(b *testing.B, namespace string) {
+	b.Helper()
+	ctx := context.Background()
+	if err := client.CoreV1().Pods(namespace).DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{}); err != nil {
+		b.Fatal(err)
+	}
+	err := playground.Poll(ctx, 2*time.Minute, "the pods of "+namespace+" are gone", func(ctx context.Context) (bool, error) {
+		list, err := client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
+		return err == nil && len(list.Items) == 0, err
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+}
+
+// BenchmarkBurst compares a burst of 200 pods that the webhook grants at
+// admission with the same pods with the toleration written by hand.
+func BenchmarkBurst(b *testing.B) {
+	byHand := func(p *corev1.Pod) {
+		p.Spec.Tolerations = []corev1.Toleration{
+			{Key: "virtual-kubelet.io/provider", Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoSchedule},
+			{Key: "alibabacloud.com/eci", Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoSchedule},
+		}
+	}
+	for b.Loop() {
+		var ratios, hands, admissions []float64
+		for round := range rounds + 1 {
+			hand, err := create(b.Context(), pods("by-hand", burstPods, byHand))
+			if err != nil {
+				b.Fatal(err)
+			}
+			remove(b, "by-hand")
+			admission, err := create(b.Context(), pods("served", burstPods, nil))
+			if err != nil {
+				b.Fatal(err)
+			}
+			checkGrants(b, "Admission")
+			remove(b, "served")
+			if round == 0 {
+				continue // connections, caches
+			}
+			hands, admissions = append(hands, hand.Seconds()), append(admissions, admission.Seconds())
+			ratios = append(ratios, admission.Seconds()/hand.Seconds())
+		}
+		b.ReportMetric(median(hands), "s/by-hand")
+		b.ReportMetric(median(admissions), "s/at-admission")
+		b.ReportMetric(median(ratios), "ratio")
+		if r := median(ratios); r > maxAdmissionRatio {
+			b.Errorf("200 pods granted at admission took %.2f times what they take with a toleration by hand (each run: %.2f), want at most %.2f", r, ratios, maxAdmissionRatio)
+		}
+	}
+}
+
+// checkGrants fails when the pods did not come in the way that is measured.
+func checkGrants(b *testing.B, want string) {
+	b.Helper()
+	list, err := client.CoreV1().Pods("served").List(context.Background(), metav1.ListOptions{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, p := range list.Items {
+		if got := p.Annotations["autoburst.io/grant"]; got != want {
+			b.Fatalf("pod %s was granted %q, want %q (reason %s)", p.Name, got, want, p.Annotations["autoburst.io/reason"])
+		}
+	}
+}
+
+// BenchmarkLateGrant measures, at the API server's watch, the time from the
+// scheduler's Unschedulable verdict to the toleration, for pods that the webhook
+// does not grant because they prefer to be apart.
+func BenchmarkLateGrant(b *testing.B) {
+	apart := func(p *corev1.Pod) {
+		p.Spec.Affinity = &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{
+			PreferredDuringSchedulingIgnoredDuringExecution: []corev1.WeightedPodAffinityTerm{{Weight: 1, PodAffinityTerm: corev1.PodAffinityTerm{
+				TopologyKey: corev1.LabelHostname, LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "burst"}},
+			}}},
+		}}
+	}
+	for b.Loop() {
+		grants, stop := watchGrants(b)
+		elapsed, err := create(b.Context(), pods("served", burstPods, apart))
+		if err != nil {
+			b.Fatal(err)
+		}
+		checkGrants(b, "Late")
+		delays := make([]float64, 0, burstPods)
+		for range burstPods {
+			select {
+			case d := <-grants:
+				delays = append(delays, d.Seconds()*1000)
+			case <-time.After(10 * time.Second):
+				b.Fatalf("saw %d grants of %d", len(delays), burstPods)
+			}
+		}
+		stop()
+		remove(b, "served")
+		slices.Sort(delays)
+		p50, p99 := quantile(delays, 0.50), quantile(delays, 0.99)
+		b.ReportMetric(p50, "ms/p50")
+		b.ReportMetric(p99, "ms/p99")
+		b.ReportMetric(elapsed.Seconds(), "s/all-bound")
+		if p50 > float64(maxLateP50.Milliseconds()) || p99 > float64(maxLateP99.Milliseconds()) {
+			b.Errorf("late grants took p50 %.0f ms and p99 %.0f ms, want at most %s and %s", p50, p99, maxLateP50, maxLateP99)
+		}
+	}
+}
+
+// watchGrants sends the time between the verdict and the toleration of each pod.
+func watchGrants(b *testing.B) (<-chan time.Duration, func()) {
+	b.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	list, err := client.CoreV1().Pods("served").List(ctx, metav1.ListOptions{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	watch, err := client.CoreV1().Pods("served").Watch(ctx, metav1.ListOptions{ResourceVersion: list.ResourceVersion})
+	if err != nil {
+		b.Fatal(err)
+	}
+	grants := make(chan time.Duration, 10*burstPods)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		refused := map[types.UID]time.Time{}
+		granted := map[types.UID]bool{}
+		for e := range watch.ResultChan() {
+			pod, ok := e.Object.(*corev1.Pod)
+			if !ok || granted[pod.UID] {
+				continue
+			}
+			if refused[pod.UID].IsZero() && unschedulable(pod) {
+				refused[pod.UID] = time.Now()
+			}
+			if pod.Annotations["autoburst.io/grant"] == "Late" {
+				granted[pod.UID] = true
+				grants <- time.Since(refused[pod.UID])
+			}
+		}
+	}()
+	return grants, func() { watch.Stop(); cancel(); <-done }
+}
+
+func unschedulable(p *corev1.Pod) bool {
+	for _, c := range p.Status.Conditions {
+		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && c.Reason == corev1.PodReasonUnschedulable {
+			return true
+		}
+	}
+	return false
+}
+
+// BenchmarkHandler reads the webhook's own histogram after the bursts of the
+// benchmarks before it.
+func BenchmarkHandler(b *testing.B) {
+	for b.Loop() {
+		if _, err := create(b.Context(), pods("served", burstPods, nil)); err != nil {
+			b.Fatal(err)
+		}
+		remove(b, "served")
+		worst := 0.0
+		for _, c := range system.Controllers() {
+			p99, err := handlerP99(b.Context(), c.Metrics)
+			if err != nil {
+				b.Fatal(err)
+			}
+			worst = max(worst, p99)
+		}
+		b.ReportMetric(worst*1000, "ms/p99-at-most")
+		if worst > maxHandlerP99.Seconds() {
+			b.Errorf("99 %% of admissions were handled within %.1f ms, want %s", worst*1000, maxHandlerP99)
+		}
+	}
+}
+
+// handlerP99 is the upper bound of the histogram's bucket that holds the 99th
+// percentile.
+func handlerP99(ctx context.Context, address string) (float64, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/metrics", nil)
+	if err != nil {
+		return 0, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(resp.Body)
+	if err != nil {
+		return 0, err
+	}
+	family := families["autoburst_webhook_duration_seconds"]
+	if family == nil {
+		return 0, fmt.Errorf("%s has no autoburst_webhook_duration_seconds", address)
+	}
+	worst := 0.0
+	for _, m := range family.GetMetric() {
+		want := float64(m.GetHistogram().GetSampleCount()) * 0.99
+		for _, bucket := range m.GetHistogram().GetBucket() {
+			if float64(bucket.GetCumulativeCount()) >= want {
+				worst = max(worst, bucket.GetUpperBound())
+				break
+			}
+		}
+	}
+	return worst, nil
+}
+
+func median(values []float64) float64 {
+	s := slices.Sorted(slices.Values(values))
+	return quantile(s, 0.5)
+}
+
+// quantile of sorted values, by the nearest rank.
+func quantile(sorted []float64, q float64) float64 {
+	if len(sorted) == 0 {
+		return 0
+	}
+	return sorted[min(len(sorted)-1, int(q*float64(len(sorted))))]
+}

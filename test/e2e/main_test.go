@@ -1,0 +1,208 @@
+// Package e2e tests the whole system on a real control plane: the API server,
+// scheduler and controller manager of Kubernetes, the chart, the webhook, the
+// controller and the agents as processes with their own ServiceAccounts, and
+// the emulated clouds.
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/autoburst/autoburst/test/cloud/sim"
+	"github.com/autoburst/autoburst/test/cluster"
+	"github.com/autoburst/autoburst/test/playground"
+)
+
+const (
+	eciNode = playground.ECINode
+	aciNode = playground.ACINode
+)
+
+// system is shared by the tests of this package, which run one after another;
+// each uses namespaces of its own and leaves the cluster as it found it.
+var system *playground.Playground
+
+// The local room: three nodes with 16 slots of half a CPU each.
+const slots = 48
+
+func TestMain(m *testing.M) {
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	ctx := context.Background()
+	var err error
+	system, err = playground.Start(ctx, playground.Options{
+		Progress: os.Stderr,
+		Local:    playground.LocalNodes{Count: 3, CPU: "8", Memory: "32Gi", Pods: 40},
+		Cloud:    sim.Config{Timing: sim.DefaultTiming().Scaled(0.05), HostCommands: true},
+		Race:     raceEnabled,
+	})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e: starting the system:", err)
+		return 1
+	}
+	code := m.Run()
+	if code == 0 {
+		if err := checkLogs(); err != nil {
+			fmt.Fprintln(os.Stderr, "e2e:", err)
+			code = 1
+		}
+	}
+	if code != 0 {
+		system.KeepLogs()
+		fmt.Fprintf(os.Stderr, "e2e: logs are kept in %s\n", system.Dir)
+	}
+	if err := system.Stop(); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e: stopping the system:", err)
+		return 1
+	}
+	return code
+}
+
+// checkLogs fails for what no run may contain: a data race, a panic, a request
+// that the chart's Roles forbid, a credential.
+func checkLogs() error {
+	entries, err := os.ReadDir(system.Dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), "autoburst") || !strings.HasSuffix(e.Name(), ".log") {
+			continue
+		}
+		b, err := os.ReadFile(system.Dir + "/" + e.Name())
+		if err != nil {
+			return err
+		}
+		for _, bad := range []string{
+			"DATA RACE", "panic:", "is forbidden",
+			playground.ECISecretKey, playground.ACIClientPassword,
+		} {
+			if i := strings.Index(string(b), bad); i >= 0 {
+				return fmt.Errorf("%s contains %q: …%s", e.Name(), bad, b[max(0, i-200):min(len(b), i+400)])
+			}
+		}
+	}
+	return nil
+}
+
+// namespace makes a namespace that is removed after the test, with all in it,
+// and waits until its pods and their container groups are gone.
+func namespace(t *testing.T, name string, annotations map[string]string) string {
+	t.Helper()
+	if err := system.CreateNamespace(t.Context(), name, annotations); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx := context.Background()
+		if _, err := system.Kubectl(ctx, "", "delete", "namespace", name, "--wait=false"); err != nil {
+			t.Error(err)
+		}
+		eventually(t, time.Minute, "namespace "+name+" is gone", func(ctx context.Context) (bool, error) {
+			list, err := client().CoreV1().Namespaces().List(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + name})
+			return err == nil && len(list.Items) == 0, err
+		})
+		if t.Failed() {
+			t.Log(system.Logs(15))
+		}
+	})
+	return name
+}
+
+func overflow() map[string]string { return map[string]string{"autoburst.io/mode": "Overflow"} }
+
+func client() kubernetes.Interface { return system.Client() }
+
+func eventually(t *testing.T, timeout time.Duration, what string, condition func(context.Context) (bool, error)) {
+	t.Helper()
+	if err := playground.Poll(context.Background(), timeout, what, condition); err != nil {
+		t.Error(err)
+	}
+}
+
+func mustEventually(t *testing.T, timeout time.Duration, what string, condition func(context.Context) (bool, error)) {
+	t.Helper()
+	eventually(t, timeout, what, condition)
+	if t.Failed() {
+		t.FailNow()
+	}
+}
+
+func kubectl(t *testing.T, stdin string, args ...string) string {
+	t.Helper()
+	out, err := system.Kubectl(t.Context(), stdin, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func pods(t *testing.T, namespace string) []corev1.Pod {
+	t.Helper()
+	list, err := client().CoreV1().Pods(namespace).List(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list.Items
+}
+
+func pod(t *testing.T, namespace, name string) *corev1.Pod {
+	t.Helper()
+	p, err := client().CoreV1().Pods(namespace).Get(t.Context(), name, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// waitPod waits until a pod fulfils a condition and returns it.
+func waitPod(t *testing.T, namespace, name, what string, condition func(*corev1.Pod) bool) *corev1.Pod {
+	t.Helper()
+	var last *corev1.Pod
+	mustEventually(t, time.Minute, fmt.Sprintf("pod %s/%s %s", namespace, name, what), func(ctx context.Context) (bool, error) {
+		p, err := client().CoreV1().Pods(namespace).Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return false, err
+		}
+		last = p
+		if !condition(p) {
+			return false, fmt.Errorf("it is on %q, %s %s %s", p.Spec.NodeName, p.Status.Phase, p.Status.Reason, p.Status.Message)
+		}
+		return true, nil
+	})
+	return last
+}
+
+func onNode(node string) func(*corev1.Pod) bool {
+	return func(p *corev1.Pod) bool { return p.Spec.NodeName == node && p.Status.Phase == corev1.PodRunning }
+}
+
+// fill takes all local room with pods of a namespace that is not opted in, so
+// that nothing else fits.
+func fill(t *testing.T) {
+	t.Helper()
+	name := namespace(t, "filler", nil)
+	kubectl(t, deployment("filler", slots, podSpec{cpu: "500m"}), "--namespace="+name, "apply", "-f", "-")
+	mustEventually(t, time.Minute, "the local nodes are full", func(ctx context.Context) (bool, error) {
+		list, err := client().CoreV1().Pods(name).List(ctx, metav1.ListOptions{FieldSelector: "status.phase=Running"})
+		return err == nil && len(list.Items) == slots, err
+	})
+}
+
+// endProcess ends a program as an operator would.
+func endProcess(t *testing.T) func(*cluster.Process) {
+	return func(p *cluster.Process) {
+		if err := p.Stop(30 * time.Second); err != nil {
+			t.Error(err)
+		}
+	}
+}

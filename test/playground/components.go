@@ -1,0 +1,269 @@
+package playground
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"slices"
+	"strings"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/autoburst/autoburst/test/cluster"
+)
+
+// Controller is one running replica of the webhook and policy controller.
+type Controller struct {
+	Process *cluster.Process
+	// Webhook, Metrics and Health are where it listens.
+	Webhook, Metrics, Health string
+}
+
+// Agent is the running agent of one virtual node.
+type Agent struct {
+	Process *cluster.Process
+	// Metrics is where it listens, for health checks too.
+	Metrics string
+}
+
+// Helm runs Helm against the cluster as the administrator.
+func (p *Playground) Helm(ctx context.Context, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, p.programs.helm, append(args, "--kubeconfig="+p.Kubeconfig)...)
+	cmd.Env = append(cmd.Environ(),
+		"HELM_CACHE_HOME="+p.file("helm-cache"), "HELM_CONFIG_HOME="+p.file("helm-config"), "HELM_DATA_HOME="+p.file("helm-data"))
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return string(out), fmt.Errorf("helm %s: %w: %s", args[0], err, out)
+	}
+	return string(out), nil
+}
+
+// InstallChart installs the chart, or upgrades it, with the settings of the
+// playground: credentials and endpoints of the emulated clouds, and a webhook
+// that the API server reaches at a URL outside the cluster. The Deployments
+// have no replicas, as their programs run outside too.
+func (p *Playground) InstallChart(ctx context.Context, set ...string) error {
+	values := p.file("values.yaml")
+	if err := writeFile(values, []byte(p.values())); err != nil {
+		return err
+	}
+	root, err := cluster.RepositoryRoot()
+	if err != nil {
+		return err
+	}
+	args := []string{"upgrade", "--install", Release, root + "/charts/autoburst", "--namespace", Namespace, "--create-namespace", "--values", values}
+	for _, s := range set {
+		args = append(args, "--set", s)
+	}
+	if _, err := p.Helm(ctx, args...); err != nil {
+		return err
+	}
+	client := p.Client()
+	return Poll(ctx, 30*time.Second, "the chart's ServiceAccounts exist", func(ctx context.Context) (bool, error) {
+		list, err := client.CoreV1().ServiceAccounts(Namespace).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/instance=" + Release})
+		return err == nil && len(list.Items) > 0, err
+	})
+}
+
+// deployment finds the Deployment of a component, or of the agent of a virtual
+// node.
+func (p *Playground) deployment(ctx context.Context, match func(appsv1.Deployment) bool) (*appsv1.Deployment, error) {
+	list, err := p.Client().AppsV1().Deployments(Namespace).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/instance=" + Release})
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, d := range list.Items {
+		if match(d) {
+			return &d, nil
+		}
+		names = append(names, d.Name)
+	}
+	return nil, fmt.Errorf("the chart made no such Deployment, only %v", names)
+}
+
+// start runs the program of a Deployment as a kubelet would run its first
+// container: with its arguments and environment, and the token of its
+// ServiceAccount. Extra arguments and variables come last and win.
+func (p *Playground) start(ctx context.Context, d *appsv1.Deployment, name, binary string, extraArgs, extraEnv []string) (*cluster.Process, error) {
+	spec := d.Spec.Template.Spec
+	kubeconfig, err := p.ServiceAccountKubeconfig(ctx, Namespace, spec.ServiceAccountName)
+	if err != nil {
+		return nil, err
+	}
+	env, err := p.environment(ctx, spec.Containers[0])
+	if err != nil {
+		return nil, fmt.Errorf("environment of Deployment %s: %w", d.Name, err)
+	}
+	var args []string
+	for _, a := range spec.Containers[0].Args {
+		// The only variable that the chart's arguments refer to.
+		args = append(args, strings.ReplaceAll(a, "$(POD_NAMESPACE)", Namespace))
+	}
+	args = append(args, "--kubeconfig="+kubeconfig)
+	process, err := cluster.StartProcess(p.Dir, name, append(env, extraEnv...), binary, append(args, extraArgs...)...)
+	if err != nil {
+		return nil, err
+	}
+	return process, nil
+}
+
+func (p *Playground) environment(ctx context.Context, c corev1.Container) ([]string, error) {
+	var env []string
+	for _, e := range c.Env {
+		value := e.Value
+		if from := e.ValueFrom; from != nil {
+			switch {
+			case from.SecretKeyRef != nil:
+				secret, err := p.Client().CoreV1().Secrets(Namespace).Get(ctx, from.SecretKeyRef.Name, metav1.GetOptions{})
+				if err != nil {
+					return nil, err
+				}
+				data, ok := secret.Data[from.SecretKeyRef.Key]
+				if !ok && ptr.Deref(from.SecretKeyRef.Optional, false) {
+					continue
+				}
+				if !ok {
+					return nil, fmt.Errorf("Secret %s has no key %s", secret.Name, from.SecretKeyRef.Key)
+				}
+				value = string(data)
+			case from.FieldRef != nil && from.FieldRef.FieldPath == "metadata.namespace":
+				value = Namespace
+			case from.FieldRef != nil && from.FieldRef.FieldPath == "status.podIP":
+				value = "127.0.0.1"
+			default:
+				return nil, fmt.Errorf("variable %s comes from something that this playground does not know", e.Name)
+			}
+		}
+		env = append(env, e.Name+"="+value)
+	}
+	return env, nil
+}
+
+// StartController starts one more replica of the webhook and controller.
+func (p *Playground) StartController(ctx context.Context, extraArgs ...string) (*Controller, error) {
+	d, err := p.deployment(ctx, func(d appsv1.Deployment) bool { return d.Labels["app.kubernetes.io/component"] == "controller" })
+	if err != nil {
+		return nil, err
+	}
+	var ports []string
+	for range 3 {
+		port, err := cluster.FreePort()
+		if err != nil {
+			return nil, err
+		}
+		ports = append(ports, port)
+	}
+	c := &Controller{Webhook: "127.0.0.1:" + ports[0], Metrics: "127.0.0.1:" + ports[1], Health: "127.0.0.1:" + ports[2]}
+	p.mu.Lock()
+	p.generation++
+	name := fmt.Sprintf("autoburst-%d", p.generation)
+	p.mu.Unlock()
+	c.Process, err = p.start(ctx, d, name, p.programs.controller, append([]string{
+		"--webhook-host=127.0.0.1", "--webhook-port=" + ports[0],
+		"--metrics-bind-address=" + c.Metrics, "--health-probe-bind-address=" + c.Health,
+	}, extraArgs...), []string{"POD_NAME=" + name})
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	p.controllers = append(p.controllers, c)
+	p.mu.Unlock()
+	p.balancer.Add(c.Webhook)
+	return c, nil
+}
+
+// Controllers are the replicas that run.
+func (p *Playground) Controllers() []*Controller {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.controllers)
+}
+
+// RemoveController takes a replica out of the balancer; end ends its process.
+func (p *Playground) RemoveController(c *Controller, end func(*cluster.Process)) {
+	p.balancer.Remove(c.Webhook)
+	end(c.Process)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.controllers = slices.DeleteFunc(p.controllers, func(o *Controller) bool { return o == c })
+}
+
+// StartAgent starts the agent of a virtual node. Extra variables win over the
+// chart's.
+func (p *Playground) StartAgent(ctx context.Context, node string, extraEnv ...string) (*Agent, error) {
+	d, err := p.deployment(ctx, func(d appsv1.Deployment) bool { return d.Labels["autoburst.io/virtual-node"] == node })
+	if err != nil {
+		return nil, err
+	}
+	var ports []string
+	for range 2 {
+		port, err := cluster.FreePort()
+		if err != nil {
+			return nil, err
+		}
+		ports = append(ports, port)
+	}
+	a := &Agent{Metrics: "127.0.0.1:" + ports[1]}
+	p.mu.Lock()
+	p.generation++
+	name := fmt.Sprintf("autoburst-vnode-%s-%d", node, p.generation)
+	p.mu.Unlock()
+	a.Process, err = p.start(ctx, d, name, p.programs.agent, []string{
+		"--metrics-addr=" + a.Metrics, "--kubelet-bind-address=127.0.0.1", "--client-ca-file=" + p.CAFile(),
+	}, append([]string{"KUBELET_PORT=" + ports[0], "VKUBELET_POD_IP=127.0.0.1"}, extraEnv...))
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	p.agents[node] = a
+	p.mu.Unlock()
+	return a, nil
+}
+
+// Agent is the running agent of a virtual node, nil if there is none.
+func (p *Playground) Agent(node string) *Agent {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.agents[node]
+}
+
+// RemoveAgent ends the agent of a virtual node.
+func (p *Playground) RemoveAgent(node string, end func(*cluster.Process)) {
+	p.mu.Lock()
+	a := p.agents[node]
+	delete(p.agents, node)
+	p.mu.Unlock()
+	if a != nil {
+		end(a.Process)
+	}
+}
+
+// WaitNodeReady waits until a virtual node is Ready.
+func (p *Playground) WaitNodeReady(ctx context.Context, node string) error {
+	client := p.Client()
+	agent := p.Agent(node)
+	return Poll(ctx, time.Minute, "virtual node "+node+" is ready", func(ctx context.Context) (bool, error) {
+		if agent != nil {
+			if err := agent.Process.Err(); err != nil {
+				return false, err
+			}
+		}
+		n, err := client.CoreV1().Nodes().Get(ctx, node, metav1.GetOptions{})
+		if err != nil {
+			return false, err
+		}
+		for _, c := range n.Status.Conditions {
+			if c.Type == corev1.NodeReady && c.Status != corev1.ConditionTrue {
+				return false, fmt.Errorf("node %s: %s: %s", node, c.Reason, c.Message)
+			}
+		}
+		return isReady(n) && !slices.ContainsFunc(n.Spec.Taints, func(t corev1.Taint) bool {
+			return strings.HasPrefix(t.Key, "node.kubernetes.io/")
+		}), nil
+	})
+}

@@ -1,0 +1,253 @@
+// Package playground is the whole system on one machine: a real control plane,
+// local nodes played by kwok, the emulated clouds, and Autoburst installed with
+// its own chart. Its programs run as processes with the arguments, the settings
+// and the ServiceAccounts of the chart's Deployments, as a kubelet would run
+// them. The demo, the end-to-end tests and the benchmarks share it.
+package playground
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/klog/v2"
+
+	"github.com/autoburst/autoburst/test/cloud/aci"
+	"github.com/autoburst/autoburst/test/cloud/eci"
+	"github.com/autoburst/autoburst/test/cloud/sim"
+	"github.com/autoburst/autoburst/test/cluster"
+)
+
+const (
+	// Namespace is where the chart is installed.
+	Namespace = "autoburst-system"
+	// Release is the name of the chart's release.
+	Release = "autoburst"
+	// ECINode and ACINode are the virtual nodes.
+	ECINode, ACINode = "virtual-eci", "virtual-aci"
+)
+
+var (
+	logger = klog.Background()
+	one    = *resource.NewQuantity(1, resource.DecimalSI)
+)
+
+// LocalNodes is a set of equal local nodes.
+type LocalNodes struct {
+	Count  int
+	CPU    string
+	Memory string
+	Pods   int
+	Extra  []cluster.NodeOption
+}
+
+// Options of Start. The zero value is usable: no local nodes, both virtual
+// nodes, two replicas of the controller, clouds in which nothing takes time.
+type Options struct {
+	// Progress is told what is done. Nil means nobody is.
+	Progress io.Writer
+	// Local nodes to make before Autoburst is installed.
+	Local LocalNodes
+	// Cloud is the pace of the emulated clouds, and what their containers do.
+	Cloud sim.Config
+	// Controllers is how many replicas of the webhook and controller run; zero
+	// means two, a negative number none.
+	Controllers int
+	// Race builds the programs with the race detector.
+	Race bool
+	// Set adds chart values in Helm's --set form.
+	Set []string
+	// WithoutAgents leaves the virtual nodes out until StartAgent.
+	WithoutAgents bool
+	// Cluster are the control plane's options.
+	Cluster cluster.Options
+}
+
+// Playground is the running system.
+type Playground struct {
+	*cluster.Cluster
+	ECI *ECICloud
+	ACI *ACICloud
+
+	options  Options
+	programs programs
+	balancer *balancer
+	progress io.Writer
+
+	mu          sync.Mutex
+	controllers []*Controller
+	agents      map[string]*Agent
+	generation  int
+}
+
+// ECICloud and ACICloud are the emulated clouds with where they listen.
+type ECICloud struct {
+	*eci.Server
+	// Address is host:port, CAFile the authority of its certificate.
+	Address, CAFile string
+}
+
+// ACICloud is the emulated Azure.
+type ACICloud struct {
+	*aci.Server
+	CAFile string
+}
+
+// Start brings everything up and returns when both virtual nodes are ready. The
+// caller calls Stop.
+func Start(ctx context.Context, o Options) (_ *Playground, err error) {
+	if o.Progress == nil {
+		o.Progress = io.Discard
+	}
+	if o.Controllers == 0 {
+		o.Controllers = 2
+	}
+	o.Cluster.Progress = o.Progress
+	p := &Playground{options: o, progress: o.Progress, agents: map[string]*Agent{}}
+	// Compiling takes most of the time when it is needed at all, so it comes
+	// first and alone.
+	if p.programs, err = buildPrograms(ctx, o.Race, o.Progress); err != nil {
+		return nil, err
+	}
+	if p.Cluster, err = cluster.Start(ctx, o.Cluster); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			p.KeepLogs()
+			err = fmt.Errorf("%w (logs in %s)", err, p.Dir)
+			_ = p.Stop()
+		}
+	}()
+	if err := p.startClouds(); err != nil {
+		return nil, err
+	}
+	for i := range o.Local.Count {
+		if err := p.AddNode(ctx, fmt.Sprintf("local-%d", i+1), o.Local.CPU, o.Local.Memory, o.Local.Pods, o.Local.Extra...); err != nil {
+			return nil, err
+		}
+	}
+	if p.balancer, err = newBalancer(); err != nil {
+		return nil, err
+	}
+	p.say("installing the chart")
+	if err := p.makeCredentials(ctx); err != nil {
+		return nil, err
+	}
+	if err := p.InstallChart(ctx, o.Set...); err != nil {
+		return nil, err
+	}
+	for range o.Controllers {
+		if _, err := p.StartController(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if o.Controllers > 0 {
+		if err := p.WaitWebhook(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if !o.WithoutAgents {
+		for _, node := range []string{ECINode, ACINode} {
+			if _, err := p.StartAgent(ctx, node); err != nil {
+				return nil, err
+			}
+		}
+		for _, node := range []string{ECINode, ACINode} {
+			if err := p.WaitNodeReady(ctx, node); err != nil {
+				return nil, err
+			}
+		}
+	}
+	p.say("ready: %d local nodes, virtual nodes %s and %s", o.Local.Count, ECINode, ACINode)
+	return p, nil
+}
+
+func (p *Playground) say(format string, args ...any) {
+	fmt.Fprintf(p.progress, "playground: "+format+"\n", args...)
+}
+
+// Stop ends everything in the order in which an operator would: the product
+// first, then the clouds, then the cluster.
+func (p *Playground) Stop() error {
+	p.mu.Lock()
+	controllers, agents := p.controllers, p.agents
+	p.controllers, p.agents = nil, map[string]*Agent{}
+	p.mu.Unlock()
+	var errs []error
+	for _, a := range agents {
+		errs = append(errs, a.Process.Stop(stopGrace))
+	}
+	for _, c := range controllers {
+		errs = append(errs, c.Process.Stop(stopGrace))
+	}
+	if p.balancer != nil {
+		p.balancer.Close()
+	}
+	if p.ECI != nil {
+		errs = append(errs, p.ECI.Close())
+	}
+	if p.ACI != nil {
+		errs = append(errs, p.ACI.Close())
+	}
+	errs = append(errs, p.Cluster.Stop())
+	return errors.Join(errs...)
+}
+
+const stopGrace = 30 * time.Second
+
+// Poll waits until the condition holds or the time is up. What says what is
+// waited for.
+func Poll(ctx context.Context, timeout time.Duration, what string, condition func(context.Context) (bool, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	var last error
+	for {
+		ok, err := condition(ctx)
+		if ok && err == nil {
+			return nil
+		}
+		if err != nil && ctx.Err() == nil {
+			last = err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			if last != nil {
+				return fmt.Errorf("waiting %s until %s: %w", timeout, what, last)
+			}
+			return fmt.Errorf("waiting %s until %s: %w", timeout, what, ctx.Err())
+		}
+	}
+}
+
+// Logs returns the ends of the logs of the product's programs, for a failed
+// test.
+func (p *Playground) Logs(lines int) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var b strings.Builder
+	tail := func(name string, process *cluster.Process) {
+		fmt.Fprintf(&b, "--- %s\n%s\n", name, process.Tail(lines))
+	}
+	for _, c := range p.controllers {
+		tail(c.Process.Name, c.Process)
+	}
+	for _, a := range p.agents {
+		tail(a.Process.Name, a.Process)
+	}
+	return b.String()
+}
+
+func (p *Playground) file(name string) string { return filepath.Join(p.Dir, name) }
+
+func writeFile(path string, data []byte) error { return os.WriteFile(path, data, 0o600) }

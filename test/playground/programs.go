@@ -1,0 +1,66 @@
+package playground
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"github.com/autoburst/autoburst/test/cluster"
+)
+
+// programs are the paths of what the playground runs beside the control plane.
+type programs struct{ controller, agent, helm string }
+
+// buildPrograms compiles the product's programs as they are in the checkout,
+// and Helm as it is pinned in tools.mod. The compiler's cache makes the second
+// time quick.
+func buildPrograms(ctx context.Context, race bool, out io.Writer) (programs, error) {
+	root, err := cluster.RepositoryRoot()
+	if err != nil {
+		return programs{}, err
+	}
+	cache := filepath.Join(root, ".cache")
+	bin := filepath.Join(cache, "bin")
+	flags := []string{"build"}
+	if race {
+		bin, flags = filepath.Join(cache, "bin-race"), []string{"build", "-race"}
+	}
+	p := programs{
+		controller: filepath.Join(bin, "autoburst"),
+		agent:      filepath.Join(bin, "autoburst-vnode"),
+	}
+	fmt.Fprintln(out, "playground: building autoburst and autoburst-vnode")
+	if err := goBuild(ctx, root, append(flags, "-o", bin+"/", "./cmd/autoburst", "./cmd/autoburst-vnode")...); err != nil {
+		return programs{}, err
+	}
+	p.helm, err = buildHelm(ctx, root, cache, out)
+	return p, err
+}
+
+func buildHelm(ctx context.Context, root, cache string, out io.Writer) (string, error) {
+	sums, err := os.ReadFile(filepath.Join(root, "tools.sum"))
+	if err != nil {
+		return "", err
+	}
+	key := sha256.Sum256(sums)
+	path := filepath.Join(cache, "tools", hex.EncodeToString(key[:8]), "helm")
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	fmt.Fprintln(out, "playground: building helm (once)")
+	return path, goBuild(ctx, root, "build", "-modfile=tools.mod", "-o", path, "helm.sh/helm/v4/cmd/helm")
+}
+
+func goBuild(ctx context.Context, dir string, args ...string) error {
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go %v: %w\n%s", args, err, out)
+	}
+	return nil
+}
