@@ -1,0 +1,251 @@
+// Command autoburst-vnode is one virtual node: it registers the node, runs the
+// pods that are bound to it as container groups of a cloud, and serves their
+// logs.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+
+	"github.com/autoburst/autoburst/providers"
+	"github.com/autoburst/autoburst/providers/aci"
+	"github.com/autoburst/autoburst/providers/eci"
+	"github.com/autoburst/autoburst/vnode"
+)
+
+// version is set by the linker.
+var version = "0.0.0-dev"
+
+// libraryVersion is the Kubernetes release of the libraries in this program,
+// shown when the API server's own cannot be read.
+const libraryVersion = "v1.36.3"
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Getenv, os.Stdout, os.Stderr))
+}
+
+func run(args []string, getenv func(string) string, stdout, stderr io.Writer) int {
+	o, err := parse(args, getenv, stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		complain(stderr, err)
+		return 2
+	case o.version:
+		_, _ = fmt.Fprintln(stdout, version)
+		return 0
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+
+	var handler slog.Handler = slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: o.logLevel})
+	if o.logFormat == "text" {
+		handler = slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: o.logLevel})
+	}
+	log := slog.New(handler)
+	slog.SetDefault(log)
+	klog.SetSlogLogger(log)
+	vnode.UseLibraryLogger(log)
+
+	if err := serve(ctx, o, getenv, log); err != nil {
+		complain(stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// complain prints each line of an error as a line of its own.
+func complain(w io.Writer, err error) {
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		_, _ = fmt.Fprintf(w, "autoburst-vnode: %s\n", line)
+	}
+}
+
+func serve(ctx context.Context, o options, getenv func(string) string, log *slog.Logger) error {
+	newProvider, err := cloudOf(o.cloud, getenv)
+	if err != nil {
+		return err
+	}
+	client, err := newClient(o.kubeconfig)
+	if err != nil {
+		return err
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", o.kubeletAt)
+	if err != nil {
+		return fmt.Errorf("the kubelet API cannot be served: %w", err)
+	}
+	defer func() { _ = listener.Close() }()
+
+	kubernetesVersion := libraryVersion
+	if err := ask(ctx, log, "the API server's version", func(context.Context) error {
+		v, err := client.Discovery().ServerVersion()
+		if err == nil {
+			kubernetesVersion = v.GitVersion
+		}
+		return err
+	}); err != nil {
+		return nil //nolint:nilerr // told to stop
+	}
+	o.config.Node.KubeletVersion = kubernetesVersion + "-autoburst-" + version
+	if o.config.ClusterUID == "" {
+		if err := ask(ctx, log, "the UID of namespace kube-system", func(ctx context.Context) error {
+			ns, err := client.CoreV1().Namespaces().Get(ctx, metav1.NamespaceSystem, metav1.GetOptions{})
+			if err == nil {
+				o.config.ClusterUID = string(ns.UID)
+			}
+			return err
+		}); err != nil {
+			return nil //nolint:nilerr // told to stop
+		}
+	}
+
+	provider, err := newProvider(o.config.ClusterUID, o.config.Node.Name)
+	if err != nil {
+		return err
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	agent, err := vnode.New(o.config, client, provider, clock.RealClock{}, log, vnode.NewMetrics(registry))
+	if err != nil {
+		return err
+	}
+
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	var first error
+	var once sync.Once
+	// Whichever part ends first ends the others.
+	part := func(f func(context.Context) error) {
+		wg.Go(func() {
+			defer cancel()
+			if err := f(ctx); err != nil {
+				once.Do(func() { first = err })
+			}
+		})
+	}
+	part(agent.Run)
+	part(func(ctx context.Context) error { return agent.ServeAPI(ctx, listener, o.api) })
+	if o.metricsAt != "" {
+		part(func(ctx context.Context) error { return serveMetrics(ctx, o.metricsAt, registry, agent) })
+	}
+	log.Info("virtual node started", "node", o.config.Node.Name, "provider", provider.Name(), "version", version, "cluster", o.config.ClusterUID)
+	wg.Wait()
+	log.Info("virtual node stopped", "node", o.config.Node.Name)
+	return first
+}
+
+// ask repeats a question to the API server until it is answered; the error is
+// that of ctx.
+func ask(ctx context.Context, log *slog.Logger, what string, question func(context.Context) error) error {
+	for wait := time.Second; ; wait = min(2*wait, 30*time.Second) {
+		call, cancel := context.WithTimeout(ctx, 30*time.Second)
+		err := question(call)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		log.Warn("the API server did not tell "+what, "again", wait, "error", err)
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		case <-timer.C:
+		}
+	}
+}
+
+// newClient makes a client without a rate of its own: the API server's priority
+// and fairness is the judge of what is too much.
+func newClient(kubeconfig string) (kubernetes.Interface, error) {
+	var config *rest.Config
+	var err error
+	if kubeconfig != "" {
+		config, err = clientcmd.BuildConfigFromFlags("", kubeconfig)
+	} else {
+		config, err = rest.InClusterConfig()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("no way to the API server (set --kubeconfig outside a cluster): %w", err)
+	}
+	config.QPS = -1
+	config.UserAgent = "autoburst-vnode/" + version
+	config.Timeout = 0 // watches last; every other call has a bound of its own
+	config.ContentType = "application/vnd.kubernetes.protobuf"
+	config.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("making a client of the API server: %w", err)
+	}
+	return client, nil
+}
+
+// cloudOf reads a cloud's settings, so that wrong ones show before anything is
+// asked for, and returns what makes its provider.
+func cloudOf(cloud string, getenv func(string) string) (func(clusterUID, nodeName string) (providers.Provider, error), error) {
+	switch cloud {
+	case "eci":
+		config, err := eci.ConfigFromEnv(getenv)
+		if err != nil {
+			return nil, err
+		}
+		return func(clusterUID, nodeName string) (providers.Provider, error) {
+			config.ClusterUID, config.NodeName = clusterUID, nodeName
+			return eci.New(config)
+		}, nil
+	case "aci":
+		config, err := aci.ConfigFromEnv(getenv)
+		if err != nil {
+			return nil, err
+		}
+		return func(clusterUID, nodeName string) (providers.Provider, error) {
+			config.ClusterUID, config.NodeName = clusterUID, nodeName
+			return aci.New(config)
+		}, nil
+	}
+	return nil, fmt.Errorf("provider %q is not known", cloud)
+}
+
+func serveMetrics(ctx context.Context, address string, registry *prometheus.Registry, agent *vnode.Agent) error {
+	mux := http.NewServeMux()
+	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") })
+	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if !agent.Ready() {
+			http.Error(w, "the pods or the cloud's groups are not known yet", http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = io.WriteString(w, "ok")
+	})
+	server := &http.Server{Addr: address, Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
+	defer stop()
+	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serving metrics on %s: %w", address, err)
+	}
+	return nil
+}

@@ -1,0 +1,191 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/autoburst/autoburst/policy/v1alpha1"
+	"github.com/autoburst/autoburst/vnode"
+)
+
+// inClusterCA is the authority that signs for the API server of the cluster
+// that a pod runs in; on most clusters it signs the API server's client
+// certificate as well.
+const inClusterCA = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"
+
+// options are the command line and the environment, checked.
+type options struct {
+	cloud      string // "eci" or "aci"
+	kubeconfig string
+	config     vnode.Config
+	api        vnode.APISettings
+	kubeletAt  string // address to listen on
+	metricsAt  string
+	logLevel   slog.Level
+	logFormat  string
+	version    bool
+	shutdown   time.Duration
+}
+
+// clouds are the names under which a provider may be chosen, with the value of
+// the taint that virtual nodes of that cloud have always had.
+var clouds = map[string]struct{ name, taint string }{
+	"eci":          {"eci", "alibabacloud"},
+	"alibabacloud": {"eci", "alibabacloud"},
+	"aci":          {"aci", "azure"},
+	"azure":        {"aci", "azure"},
+}
+
+// parse reads the command line over the environment. Its error names every
+// setting that is wrong, one to a line.
+func parse(args []string, getenv func(string) string, usage io.Writer) (options, error) {
+	o := options{config: vnode.Config{}}
+	var errs []error
+	fs := flag.NewFlagSet("autoburst-vnode", flag.ContinueOnError)
+	fs.SetOutput(usage)
+
+	env := func(name, otherwise string) string {
+		if v := strings.TrimSpace(getenv(name)); v != "" {
+			return v
+		}
+		return otherwise
+	}
+	provider := fs.String("provider", env("PROVIDER", ""), "cloud of the node: alibabacloud (eci) or azure (aci)")
+	node := &o.config.Node
+	name := env("DEFAULT_NODE_NAME", "virtual-kubelet")
+	fs.StringVar(&node.Name, "nodename", name, "name of the node (DEFAULT_NODE_NAME)")
+	fs.StringVar(&node.Name, "node-name", name, "the same as --nodename")
+	fs.StringVar(&node.InternalIP, "node-ip", env("VKUBELET_POD_IP", ""), "address at which the API server reaches the agent (VKUBELET_POD_IP)")
+	port := fs.String("kubelet-port", env("KUBELET_PORT", "10250"), "port of the kubelet API (KUBELET_PORT)")
+	fs.StringVar(&node.Taint.Key, "taint-key", env("VKUBELET_TAINT_KEY", v1alpha1.ProviderTaintKey), "key of the taint that keeps other pods away (VKUBELET_TAINT_KEY)")
+	taintValue := fs.String("taint-value", env("VKUBELET_TAINT_VALUE", ""), "value of the taint; the cloud's name by default (VKUBELET_TAINT_VALUE)")
+	effect := fs.String("taint-effect", env("VKUBELET_TAINT_EFFECT", string(corev1.TaintEffectNoSchedule)), "effect of the taint (VKUBELET_TAINT_EFFECT)")
+	cpu := fs.String("cpu", "", "CPU that the node offers to the scheduler (default 10000)")
+	memory := fs.String("memory", "", "memory that the node offers (default 40Ti)")
+	pods := fs.String("pods", "", "pods that the node offers (default 5000)")
+
+	fs.StringVar(&o.kubeconfig, "kubeconfig", env("KUBECONFIG", ""), "kubeconfig file; in a cluster, the pod's own ServiceAccount by default (KUBECONFIG)")
+	fs.StringVar(&o.config.ClusterUID, "cluster-uid", "", "identity of the cluster in the tags of groups; the UID of namespace kube-system by default")
+	dns := fs.String("cluster-dns", "", "addresses of the cluster's DNS server, separated by commas; without, pods use the cloud's")
+	fs.StringVar(&o.config.Resolver.ClusterDomain, "cluster-domain", "cluster.local", "domain of the cluster's services")
+
+	bind := fs.String("kubelet-bind-address", "", "address to serve the kubelet API on; all by default")
+	fs.StringVar(&o.api.CertFile, "tls-cert-file", env("APISERVER_CERT_LOCATION", ""), "serving certificate of the kubelet API; made in memory by default")
+	fs.StringVar(&o.api.KeyFile, "tls-private-key-file", env("APISERVER_KEY_LOCATION", ""), "key of the serving certificate")
+	fs.StringVar(&o.api.ClientCAFile, "client-ca-file", env("CLIENT_CA_FILE", ""), "authorities of client certificates; in a cluster, that of the ServiceAccount by default")
+	fs.StringVar(&o.metricsAt, "metrics-addr", ":10255", "address of /metrics, /healthz and /readyz, without TLS; empty serves none")
+
+	fs.IntVar(&o.config.Workers, "workers", 50, "pods that are worked on at once")
+	fs.DurationVar(&o.config.SweepInterval, "sweep-interval", 10*time.Second, "time between two comparisons of all pods with all groups")
+	fs.DurationVar(&o.config.FastInterval, "fast-interval", 2*time.Second, "shortest time between two looks at a group that changes")
+	fs.DurationVar(&o.config.CheckInterval, "check-interval", 10*time.Second, "time between two checks of the cloud's health")
+	fs.DurationVar(&o.config.MissingInterval, "missing-interval", 3*time.Second, "how often a pod that waits for a ConfigMap or Secret is tried again")
+	fs.DurationVar(&o.config.CallTimeout, "call-timeout", time.Minute, "bound of one call; also what the agent takes to stop at most")
+	fs.Float64Var(&o.config.ReadsPerSecond, "reads-per-second", 12, "planned reads of single groups")
+	level := fs.String("log-level", "info", "debug, info, warn or error")
+	fs.StringVar(&o.logFormat, "log-format", "json", "json or text")
+	fs.BoolVar(&o.version, "version", false, "print the version and end")
+
+	if err := fs.Parse(args); err != nil {
+		return options{}, err
+	}
+	if o.version {
+		return o, nil
+	}
+	if rest := fs.Args(); len(rest) > 0 {
+		errs = append(errs, fmt.Errorf("argument %q is not understood: every setting is a flag", rest[0]))
+	}
+
+	cloud, ok := clouds[strings.ToLower(*provider)]
+	switch {
+	case ok:
+		o.cloud = cloud.name
+	case *provider == "":
+		errs = append(errs, errors.New("--provider is not set: choose alibabacloud (eci) or azure (aci)"))
+	default:
+		errs = append(errs, fmt.Errorf("--provider is %q: choose alibabacloud (eci) or azure (aci)", *provider))
+	}
+	node.Taint.Value = *taintValue
+	if node.Taint.Value == "" {
+		node.Taint.Value = cloud.taint
+	}
+	node.Taint.Effect = corev1.TaintEffect(*effect)
+	if node.InternalIP == "" {
+		errs = append(errs, errors.New("--node-ip is not set: set it, or VKUBELET_POD_IP, to the address at which the API server reaches this agent (in a pod: fieldRef status.podIP)"))
+	} else if net.ParseIP(node.InternalIP) == nil {
+		errs = append(errs, fmt.Errorf("--node-ip (VKUBELET_POD_IP) is %q: write an IP address", node.InternalIP))
+	}
+	number, err := strconv.ParseUint(*port, 10, 16)
+	if err != nil || number == 0 {
+		errs = append(errs, fmt.Errorf("--kubelet-port (KUBELET_PORT) is %q: write a port from 1 to 65535", *port))
+	}
+	node.KubeletPort = int32(number) //nolint:gosec // at most 16 bits
+	o.kubeletAt = net.JoinHostPort(*bind, *port)
+	node.Capacity = corev1.ResourceList{}
+	for _, q := range []struct {
+		flag, value string
+		name        corev1.ResourceName
+	}{{"--cpu", *cpu, corev1.ResourceCPU}, {"--memory", *memory, corev1.ResourceMemory}, {"--pods", *pods, corev1.ResourcePods}} {
+		if q.value == "" {
+			continue
+		}
+		amount, err := resource.ParseQuantity(q.value)
+		if err != nil || amount.Sign() < 0 {
+			errs = append(errs, fmt.Errorf("%s is %q: write a quantity such as 100 or 4Ti", q.flag, q.value))
+			continue
+		}
+		node.Capacity[q.name] = amount
+	}
+	for address := range strings.SplitSeq(*dns, ",") {
+		if address = strings.TrimSpace(address); address == "" {
+			continue
+		}
+		if net.ParseIP(address) == nil {
+			errs = append(errs, fmt.Errorf("--cluster-dns has %q: write IP addresses, separated by commas", address))
+		}
+		o.config.Resolver.ClusterDNS = append(o.config.Resolver.ClusterDNS, address)
+	}
+	if (o.api.CertFile == "") != (o.api.KeyFile == "") {
+		errs = append(errs, errors.New("--tls-cert-file and --tls-private-key-file belong together: set both or none"))
+	}
+	if o.api.ClientCAFile == "" && o.kubeconfig == "" {
+		if _, err := os.Stat(inClusterCA); err == nil {
+			o.api.ClientCAFile = inClusterCA
+		}
+	}
+	for _, d := range []struct {
+		flag  string
+		value time.Duration
+	}{
+		{"--sweep-interval", o.config.SweepInterval}, {"--fast-interval", o.config.FastInterval}, {"--check-interval", o.config.CheckInterval},
+		{"--missing-interval", o.config.MissingInterval}, {"--call-timeout", o.config.CallTimeout},
+	} {
+		if d.value <= 0 {
+			errs = append(errs, fmt.Errorf("%s is %s: it must be above zero", d.flag, d.value))
+		}
+	}
+	if o.config.Workers < 1 {
+		errs = append(errs, fmt.Errorf("--workers is %d: it must be at least 1", o.config.Workers))
+	}
+	if o.config.ReadsPerSecond <= 0 {
+		errs = append(errs, fmt.Errorf("--reads-per-second is %g: it must be above zero", o.config.ReadsPerSecond))
+	}
+	if err := o.logLevel.UnmarshalText([]byte(*level)); err != nil {
+		errs = append(errs, fmt.Errorf("--log-level is %q: choose debug, info, warn or error", *level))
+	}
+	if o.logFormat != "json" && o.logFormat != "text" {
+		errs = append(errs, fmt.Errorf("--log-format is %q: choose json or text", o.logFormat))
+	}
+	return o, errors.Join(errs...)
+}

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+)
+
+func environment(pairs ...string) func(string) string {
+	m := map[string]string{}
+	for i := 0; i < len(pairs); i += 2 {
+		m[pairs[i]] = pairs[i+1]
+	}
+	return func(name string) string { return m[name] }
+}
+
+func TestSettingsOfOlderVirtualNodes(t *testing.T) {
+	type result struct {
+		Cloud, Name, IP, Listen string
+		Taint                   corev1.Taint
+	}
+	for name, test := range map[string]struct {
+		args []string
+		env  []string
+		want result
+	}{
+		"the ECI manifest": {
+			args: []string{"--provider", "alibabacloud"},
+			env:  []string{"KUBELET_PORT", "10250", "VKUBELET_POD_IP", "172.20.1.5", "VKUBELET_TAINT_KEY", "alibabacloud.com/eci", "VKUBELET_TAINT_EFFECT", "NoSchedule"},
+			want: result{"eci", "virtual-kubelet", "172.20.1.5", ":10250", corev1.Taint{Key: "alibabacloud.com/eci", Value: "alibabacloud", Effect: "NoSchedule"}},
+		},
+		"the ACI chart": {
+			args: []string{"--provider", "azure", "--nodename", "vk-aci"},
+			env:  []string{"KUBELET_PORT", "10255", "VKUBELET_POD_IP", "fd00::5"},
+			want: result{"aci", "vk-aci", "fd00::5", ":10255", corev1.Taint{Key: "virtual-kubelet.io/provider", Value: "azure", Effect: "NoSchedule"}},
+		},
+		"flags go before variables": {
+			args: []string{"--provider=eci", "--node-name=n", "--node-ip=192.0.2.9", "--kubelet-port=1234", "--kubelet-bind-address=127.0.0.1", "--taint-value=v", "--taint-effect=NoExecute"},
+			env:  []string{"DEFAULT_NODE_NAME", "other", "KUBELET_PORT", "1", "VKUBELET_POD_IP", "192.0.2.1", "VKUBELET_TAINT_VALUE", "w"},
+			want: result{"eci", "n", "192.0.2.9", "127.0.0.1:1234", corev1.Taint{Key: "virtual-kubelet.io/provider", Value: "v", Effect: "NoExecute"}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o, err := parse(test.args, environment(test.env...), io.Discard)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n := o.config.Node
+			if diff := cmp.Diff(test.want, result{o.cloud, n.Name, n.InternalIP, o.kubeletAt, n.Taint}); diff != "" {
+				t.Errorf("settings (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestBadSettingsAreNamed(t *testing.T) {
+	for _, test := range []struct{ arg, want string }{
+		{"--provider=gcp", `--provider is "gcp"`},
+		{"--node-ip=host", `--node-ip (VKUBELET_POD_IP) is "host"`},
+		{"--kubelet-port=99999", `--kubelet-port (KUBELET_PORT) is "99999"`},
+		{"--kubelet-port=0", `--kubelet-port (KUBELET_PORT) is "0"`},
+		{"--cpu=lots", `--cpu is "lots"`},
+		{"--memory=-1Gi", `--memory is "-1Gi"`},
+		{"--cluster-dns=kube-dns", `--cluster-dns has "kube-dns"`},
+		{"--tls-cert-file=x", "belong together"},
+		{"--workers=0", "--workers is 0"},
+		{"--sweep-interval=0s", "--sweep-interval is 0s"},
+		{"--reads-per-second=-1", "--reads-per-second is -1"},
+		{"--log-level=loud", `--log-level is "loud"`},
+		{"--log-format=xml", `--log-format is "xml"`},
+		{"--no-such-flag", "no-such-flag"},
+		{"stray", `argument "stray"`},
+	} {
+		t.Run(test.arg, func(t *testing.T) {
+			_, err := parse([]string{"--provider=eci", "--node-ip=192.0.2.1", test.arg}, environment(), io.Discard)
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("error %v, want one with %q", err, test.want)
+			}
+		})
+	}
+}
+
+func TestExitCodes(t *testing.T) {
+	for name, test := range map[string]struct {
+		args, env []string
+		code      int
+		stdout    string
+		stderr    []string
+	}{
+		"version": {args: []string{"--version"}, stdout: version + "\n"},
+		"help":    {args: []string{"--help"}, stderr: []string{"Usage"}},
+		"nothing": {code: 2, stderr: []string{"autoburst-vnode: --provider is not set", "autoburst-vnode: --node-ip is not set"}},
+		"no settings of the cloud": {
+			args: []string{"--provider", "alibabacloud", "--node-ip", "192.0.2.1"}, code: 1,
+			stderr: []string{"ECI_REGION", "ECI_VSWITCH"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var stdout, stderr bytes.Buffer
+			if code := run(test.args, environment(test.env...), &stdout, &stderr); code != test.code {
+				t.Errorf("exit code %d, want %d", code, test.code)
+			}
+			if stdout.String() != test.stdout {
+				t.Errorf("stdout %q, want %q", stdout.String(), test.stdout)
+			}
+			for _, want := range test.stderr {
+				if !strings.Contains(stderr.String(), want) {
+					t.Errorf("stderr %q lacks %q", stderr.String(), want)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,85 @@
+// Command autoburst is the policy side of Autoburst: the admission webhook, on
+// every replica, and the policy controller, on the elected one.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+
+	"github.com/go-logr/logr"
+	"k8s.io/klog/v2"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client/config"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+
+	"github.com/autoburst/autoburst/policy/controller"
+	"github.com/autoburst/autoburst/policy/store"
+	"github.com/autoburst/autoburst/webhook"
+)
+
+func main() {
+	o, err := parseOptions(os.Args[1:], os.Getenv, os.Stdout)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return
+	case err != nil:
+		fmt.Fprintf(os.Stderr, "autoburst: %v\n", err)
+		os.Exit(2)
+	}
+	logger := logr.FromSlogHandler(o.logger(os.Stderr))
+	ctrl.SetLogger(logger)
+	klog.SetLogger(logger)
+	if err := run(ctrl.SetupSignalHandler(), o, logger); err != nil {
+		logger.Error(err, "Stopped")
+		os.Exit(1)
+	}
+}
+
+// run serves until the context ends.
+func run(ctx context.Context, o options, logger logr.Logger) error {
+	cfg, err := config.GetConfig()
+	if err != nil {
+		return fmt.Errorf("finding the API server: %w", err)
+	}
+	cfg.UserAgent = "autoburst"
+	cfg.QPS = -1 // the API server's priority and fairness limits, not the client
+
+	authority, err := newCerts(cfg, o, logger)
+	if err != nil {
+		return err
+	}
+	mgr, err := newManager(cfg, o, logger, authority)
+	if err != nil {
+		return err
+	}
+	view := store.New(store.Options{Excluded: []string{o.namespace}})
+	if err := view.Attach(ctx, mgr.GetCache()); err != nil {
+		return err
+	}
+	if err := webhook.Register(mgr.GetWebhookServer(), webhook.Options{
+		Snapshots: view, ReleaseNamespace: o.namespace, Registerer: metrics.Registry, Logger: logger.WithName("webhook"),
+	}); err != nil {
+		return err
+	}
+	if err := controller.AddTo(mgr, controller.Options{
+		View: view, Client: mgr.GetClient(), Recorder: mgr.GetEventRecorder("autoburst"), Registerer: metrics.Registry,
+	}); err != nil {
+		return err
+	}
+	for _, r := range []manager.Runnable{view, authority} {
+		if err := mgr.Add(r); err != nil {
+			return fmt.Errorf("adding %T: %w", r, err)
+		}
+	}
+	if err := addChecks(mgr, view, authority); err != nil {
+		return err
+	}
+	if err := mgr.Start(ctx); err != nil {
+		return fmt.Errorf("running: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+	ctrlwebhook "sigs.k8s.io/controller-runtime/pkg/webhook"
+
+	"github.com/autoburst/autoburst/policy/store"
+	"github.com/autoburst/autoburst/policy/v1alpha1"
+	"github.com/autoburst/autoburst/webhook/certs"
+)
+
+const (
+	// leaseName is the lease that elects the replica which writes.
+	leaseName = "autoburst-controller"
+	// shutdownTimeout is how long requests in flight have to end.
+	shutdownTimeout = 5 * time.Second
+)
+
+// newCerts keeps the webhook's certificate.
+func newCerts(cfg *rest.Config, o options, logger logr.Logger) (*certs.Manager, error) {
+	clients, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("making a client: %w", err)
+	}
+	return certs.New(certs.Options{
+		Secrets: clients.CoreV1().Secrets(o.namespace), SecretName: o.caSecretName,
+		Configurations:    clients.AdmissionregistrationV1().MutatingWebhookConfigurations(),
+		ConfigurationName: o.configurationName,
+		DNSNames:          o.dnsNames, IPs: o.ips,
+		Registerer: metrics.Registry, Logger: logger.WithName("certs"),
+	})
+}
+
+func newManager(cfg *rest.Config, o options, logger logr.Logger, authority *certs.Manager) (manager.Manager, error) {
+	scheme := runtime.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+		return nil, fmt.Errorf("making the scheme: %w", err)
+	}
+	mgr, err := manager.New(cfg, manager.Options{
+		Scheme: scheme,
+		Logger: logger,
+		Cache:  store.CacheOptions(),
+		WebhookServer: ctrlwebhook.NewServer(ctrlwebhook.Options{
+			Host: o.webhookHost, Port: o.webhookPort,
+			TLSOpts: []func(*tls.Config){func(c *tls.Config) { c.GetCertificate = authority.GetCertificate }},
+		}),
+		Metrics:                       metricsserver.Options{BindAddress: o.metricsAddress},
+		HealthProbeBindAddress:        o.healthAddress,
+		LeaderElection:                o.leaderElect,
+		LeaderElectionID:              leaseName,
+		LeaderElectionNamespace:       o.namespace,
+		LeaderElectionReleaseOnCancel: true, // the process ends with the manager
+		GracefulShutdownTimeout:       ptr.To(shutdownTimeout),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("making the manager: %w", err)
+	}
+	return mgr, nil
+}
+
+// addChecks makes a replica ready once it can answer the webhook.
+func addChecks(mgr manager.Manager, view *store.Store, authority *certs.Manager) error {
+	return errors.Join(
+		mgr.AddHealthzCheck("ping", healthz.Ping),
+		mgr.AddReadyzCheck("caches", func(*http.Request) error { return view.Ready() }),
+		mgr.AddReadyzCheck("certificate", authority.Ready),
+		mgr.AddReadyzCheck("webhook", mgr.GetWebhookServer().StartedChecker()),
+	)
+}

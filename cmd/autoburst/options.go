@@ -1,0 +1,160 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/url"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+	"sigs.k8s.io/controller-runtime/pkg/client/config"
+)
+
+// options are the settings of the program.
+type options struct {
+	namespace string
+
+	webhookHost       string
+	webhookPort       int
+	webhookURL        string
+	webhookDNSNames   string
+	configurationName string
+	caSecretName      string
+
+	metricsAddress string
+	healthAddress  string
+	leaderElect    bool
+
+	logFormat string
+	logLevel  string
+
+	// dnsNames and ips are what the API server calls the webhook by; parse fills
+	// them from the two settings above.
+	dnsNames []string
+	ips      []net.IP
+	level    slog.Level
+}
+
+// parseOptions reads the command line; getenv gives the defaults that the chart
+// sets. A request for help is flag.ErrHelp, and the text goes to usage.
+func parseOptions(args []string, getenv func(string) string, usage io.Writer) (options, error) {
+	var o options
+	fs := flag.NewFlagSet("autoburst", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	config.RegisterFlags(fs)
+	fs.StringVar(&o.namespace, "namespace", getenv("POD_NAMESPACE"),
+		"Release namespace: it holds the lease and the CA Secret, and its pods never burst. Defaults to POD_NAMESPACE.")
+	fs.StringVar(&o.webhookHost, "webhook-host", "", "Address that the webhook listens on; empty means all.")
+	fs.IntVar(&o.webhookPort, "webhook-port", 9443, "Port that the webhook listens on.")
+	fs.StringVar(&o.webhookURL, "webhook-url", "",
+		"URL by which the API server reaches the webhook, if not by a Service. Its host goes into the serving certificate.")
+	fs.StringVar(&o.webhookDNSNames, "webhook-dns-names", "",
+		"DNS names and IP addresses of the webhook for its serving certificate, separated by commas. Defaults to autoburst-webhook.NAMESPACE.svc.")
+	fs.StringVar(&o.configurationName, "webhook-configuration-name", "autoburst",
+		"MutatingWebhookConfiguration that is given the CA bundle.")
+	fs.StringVar(&o.caSecretName, "ca-secret-name", "autoburst-webhook-ca",
+		"Secret of the release namespace that keeps the webhook's CA.")
+	fs.StringVar(&o.metricsAddress, "metrics-bind-address", ":8080", "Address of the metrics endpoint; 0 turns it off.")
+	fs.StringVar(&o.healthAddress, "health-probe-bind-address", ":8081", "Address of /healthz and /readyz; 0 turns it off.")
+	fs.BoolVar(&o.leaderElect, "leader-elect", true,
+		"Elect one replica to write grants and status. Turn it off only for a single replica.")
+	fs.StringVar(&o.logFormat, "log-format", "json", "json or text.")
+	fs.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error.")
+
+	if err := fs.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			fs.SetOutput(usage)
+			fs.Usage()
+		}
+		return options{}, err
+	}
+	if fs.NArg() > 0 {
+		return options{}, fmt.Errorf("unexpected argument %q: all settings are flags", fs.Arg(0))
+	}
+	if err := o.check(); err != nil {
+		return options{}, err
+	}
+	return o, nil
+}
+
+// check validates the settings and works out what follows from them.
+func (o *options) check() error {
+	if problems := validation.IsDNS1123Label(o.namespace); len(problems) > 0 {
+		return fmt.Errorf("--namespace %q: %s; set it, or POD_NAMESPACE, to the release namespace", o.namespace, problems[0])
+	}
+	if o.webhookPort < 1 || o.webhookPort > 65535 {
+		return fmt.Errorf("--webhook-port %d: must be from 1 to 65535", o.webhookPort)
+	}
+	for _, name := range []struct{ flag, value string }{
+		{"--webhook-configuration-name", o.configurationName},
+		{"--ca-secret-name", o.caSecretName},
+	} {
+		if problems := validation.IsDNS1123Subdomain(name.value); len(problems) > 0 {
+			return fmt.Errorf("%s %q: %s", name.flag, name.value, problems[0])
+		}
+	}
+	if o.logFormat != "json" && o.logFormat != "text" {
+		return fmt.Errorf("--log-format %q: must be json or text", o.logFormat)
+	}
+	if err := o.level.UnmarshalText([]byte(o.logLevel)); err != nil {
+		return fmt.Errorf("--log-level %q: must be debug, info, warn or error", o.logLevel)
+	}
+	for _, address := range []struct{ flag, value string }{
+		{"--metrics-bind-address", o.metricsAddress},
+		{"--health-probe-bind-address", o.healthAddress},
+	} {
+		if address.value == "0" || address.value == "" {
+			continue
+		}
+		if _, _, err := net.SplitHostPort(address.value); err != nil {
+			return fmt.Errorf("%s %q: must be HOST:PORT, :PORT, or 0 for none", address.flag, address.value)
+		}
+	}
+	return o.checkNames()
+}
+
+// checkNames fills dnsNames and ips.
+func (o *options) checkNames() error {
+	for name := range strings.SplitSeq(cmp.Or(o.webhookDNSNames, "autoburst-webhook."+o.namespace+".svc"), ",") {
+		if err := o.addName(strings.TrimSpace(name)); err != nil {
+			return fmt.Errorf("--webhook-dns-names: %w", err)
+		}
+	}
+	if o.webhookURL == "" {
+		return nil
+	}
+	u, err := url.Parse(o.webhookURL)
+	if err != nil || u.Scheme != "https" || u.Hostname() == "" {
+		return fmt.Errorf("--webhook-url %q: must be https://HOST:PORT", o.webhookURL)
+	}
+	if err := o.addName(u.Hostname()); err != nil {
+		return fmt.Errorf("--webhook-url: %w", err)
+	}
+	return nil
+}
+
+func (o *options) addName(name string) error {
+	if ip := net.ParseIP(name); ip != nil {
+		o.ips = append(o.ips, ip)
+		return nil
+	}
+	if problems := validation.IsDNS1123Subdomain(name); len(problems) > 0 {
+		return fmt.Errorf("%q is neither a DNS name nor an IP address: %s", name, problems[0])
+	}
+	o.dnsNames = append(o.dnsNames, name)
+	return nil
+}
+
+// logger is the handler of all log lines.
+func (o *options) logger(w io.Writer) slog.Handler {
+	h := &slog.HandlerOptions{Level: o.level}
+	if o.logFormat == "text" {
+		return slog.NewTextHandler(w, h)
+	}
+	return slog.NewJSONHandler(w, h)
+}

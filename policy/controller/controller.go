@@ -1,0 +1,152 @@
+// Package controller is the part of the policy side that writes: one elected
+// replica grants unschedulable pods their toleration, measures the pressure on
+// policies, keeps their status, and labels the namespaces that are served. It
+// decides by package policy on the facts of package store, as the webhook does.
+package controller
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/flowcontrol"
+	"k8s.io/client-go/util/workqueue"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	ctrl "sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"github.com/autoburst/autoburst/policy"
+	"github.com/autoburst/autoburst/policy/store"
+	"github.com/autoburst/autoburst/policy/v1alpha1"
+)
+
+// DefaultWorkers is how many grants are written at once: enough to hide the
+// latency of the API server at hundreds of grants per second.
+const DefaultWorkers = 16
+
+// Bounds of the delay before a grant that failed is tried again.
+const (
+	retryMin = 50 * time.Millisecond
+	retryMax = 30 * time.Second
+)
+
+// View is the controller's view of the cluster; a store.Store is one.
+type View interface {
+	// Snapshot is the newest view for the rules. It must not block.
+	Snapshot() *policy.Snapshot
+	// LocalNodes are the ready local nodes with their room, not to be changed.
+	LocalNodes() []*policy.LocalNode
+	// Pending is the newest state of a pod without a node, not to be changed.
+	Pending(uid types.UID) (*corev1.Pod, bool)
+	// Pods are the unfinished pods of a namespace, not to be changed.
+	Pods(namespace string) []*corev1.Pod
+	// PodChanges counts pod events.
+	PodChanges() uint64
+	// Subscribe tells a listener of changes until the returned function is called.
+	Subscribe(l store.Listener) (cancel func())
+}
+
+// Options of the controller.
+type Options struct {
+	// View is required.
+	View View
+	// Client reads policies, from a cache, and writes. It should not limit its own
+	// rate: the API server does. Required.
+	Client client.Client
+	// Recorder writes events. Required.
+	Recorder events.EventRecorder
+	// Registerer gets the metrics of this package. Required.
+	Registerer prometheus.Registerer
+	// Workers is how many grants are written at once. Zero means DefaultWorkers.
+	Workers int
+	// Clock measures waits. Nil means the real clock.
+	Clock clock.Clock
+}
+
+// AddTo adds everything that the elected replica does to a manager.
+func AddTo(mgr manager.Manager, o Options) error {
+	p, err := newParts(o)
+	if err != nil {
+		return err
+	}
+	workers := o.Workers
+	if workers <= 0 {
+		workers = DefaultWorkers
+	}
+	c, err := ctrl.NewTyped("late-grant", mgr, ctrl.TypedOptions[store.PodKey]{
+		Reconciler:              p.granter,
+		MaxConcurrentReconciles: workers,
+		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[store.PodKey](retryMin, retryMax),
+		LogConstructor: func(key *store.PodKey) logr.Logger {
+			l := mgr.GetLogger().WithValues("controller", "late-grant")
+			if key != nil {
+				l = l.WithValues("namespace", key.Namespace, "pod", key.Name)
+			}
+			return l
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("making the late-grant controller: %w", err)
+	}
+	if err := c.Watch(source.TypedFunc[store.PodKey](p.granter.feed)); err != nil {
+		return fmt.Errorf("feeding the late-grant controller: %w", err)
+	}
+	for _, r := range []manager.Runnable{p.observer, p.served} {
+		if err := mgr.Add(r); err != nil {
+			return fmt.Errorf("adding %T: %w", r, err)
+		}
+	}
+	return nil
+}
+
+// parts are what runs on the elected replica.
+type parts struct {
+	granter  *granter
+	observer *observer
+	served   *served
+}
+
+func newParts(o Options) (*parts, error) {
+	if o.View == nil || o.Client == nil || o.Recorder == nil || o.Registerer == nil {
+		return nil, fmt.Errorf("making the policy controller: View, Client, Recorder and Registerer are required")
+	}
+	if o.Clock == nil {
+		o.Clock = clock.RealClock{}
+	}
+	m := newMetrics()
+	if err := m.register(o.Registerer); err != nil {
+		return nil, fmt.Errorf("registering the metrics of the policy controller: %w", err)
+	}
+	tell := newTeller(o.Recorder, o.Clock)
+	w := newWaiting(o.Clock, m)
+	w.placed = func(p *corev1.Pod, node string) {
+		if p.Annotations[v1alpha1.GrantAnnotation] == policy.GrantAdmission && isVirtual(o.View.Snapshot(), node) {
+			tell.placed(p, node)
+		}
+	}
+	return &parts{
+		granter: &granter{view: o.View, writes: o.Client, waiting: w, tell: tell, metrics: m, clock: o.Clock},
+		observer: &observer{
+			view: o.View, reads: o.Client, writes: o.Client.Status(), waiting: w, tell: tell, metrics: m, clock: o.Clock,
+			rules: newBell(), limit: flowcontrol.NewTokenBucketRateLimiterWithClock(statusPerSecond, statusBurst, limiterClock{o.Clock}),
+			pressure: make(map[types.UID]policy.Pressure),
+		},
+		served: &served{view: o.View, writes: o.Client, clock: o.Clock, bell: newBell()},
+	}, nil
+}
+
+// isVirtual tells whether a node of that name is a virtual node.
+func isVirtual(s *policy.Snapshot, name string) bool {
+	for _, n := range s.VirtualNodes {
+		if n.Name == name {
+			return true
+		}
+	}
+	return false
+}

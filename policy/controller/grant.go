@@ -1,0 +1,225 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
+	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/autoburst/autoburst/policy"
+	"github.com/autoburst/autoburst/policy/store"
+	"github.com/autoburst/autoburst/policy/v1alpha1"
+)
+
+const (
+	// lookAgain and lookAgainMax are after how long a pod that waits for room is
+	// looked at again: doubled each time.
+	lookAgain, lookAgainMax = time.Second, 10 * time.Second
+	// conflictRetry is after how long a grant is tried again when the pod had
+	// changed; mostly its new state arrives before.
+	conflictRetry = 25 * time.Millisecond
+	// rejectedAfter is how many refusals of the very same version of a pod mean
+	// that the API server does not take the toleration at all.
+	rejectedAfter = 4
+	// rejectedRetry is after how long such a grant is tried again.
+	rejectedRetry = 5 * time.Minute
+	// rulesPause is how long changes of the rules are gathered before all waiting
+	// pods are looked at again.
+	rulesPause = 100 * time.Millisecond
+)
+
+// granter lets unschedulable pods burst: it appends the toleration of the
+// virtual nodes' taint when the rules allow it.
+type granter struct {
+	view    View
+	writes  client.Writer
+	waiting *waiting
+	tell    *teller
+	metrics *metrics
+	clock   clock.Clock
+	// opened is the snapshot last seen with the pressure of every policy open.
+	opened atomic.Pointer[openedSnapshot]
+}
+
+// feed puts pods into the queue until the context ends. It is the controller's
+// source.
+func (g *granter) feed(ctx context.Context, queue workqueue.TypedRateLimitingInterface[store.PodKey]) error {
+	add := func(key store.PodKey, _ bool) { queue.Add(key) }
+	if q, ok := queue.(priorityqueue.PriorityQueue[store.PodKey]); ok {
+		add = func(key store.PodKey, urgent bool) {
+			o := priorityqueue.AddOpts{}
+			if !urgent {
+				o.Priority = ptr.To(handler.LowPriority)
+			}
+			q.AddWithOpts(o, key)
+		}
+	}
+	g.waiting.feed(add)
+	cancel := g.view.Subscribe(g.waiting)
+	go func() {
+		defer cancel()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-g.waiting.rules:
+			}
+			g.waiting.again()
+			select {
+			case <-ctx.Done():
+				return
+			case <-g.clock.After(rulesPause):
+			}
+		}
+	}()
+	return nil
+}
+
+// Reconcile decides for one pod without a node.
+func (g *granter) Reconcile(ctx context.Context, key store.PodKey) (reconcile.Result, error) {
+	pod, pending := g.view.Pending(key.UID)
+	since, waits := g.waiting.take(key.UID)
+	if !pending || !waits {
+		return reconcile.Result{}, nil
+	}
+	snapshot := g.view.Snapshot()
+	if _, ok := policy.Unschedulable(pod); !ok {
+		g.refuse(snapshot, pod)
+		return reconcile.Result{}, nil
+	}
+
+	d, fits := g.evaluate(snapshot, pod)
+	helps := d.Action == policy.Grant || d.Reason == policy.AfterPending
+	again := d.RequeueAfter
+	room := d.Reason
+	if d.Reason == policy.PressureClosed {
+		// It counts for the pressure when it would burst, were the policy open.
+		var open policy.LateDecision
+		open, fits = g.evaluate(g.open(snapshot), pod)
+		helps = open.Action == policy.Grant
+		again, room = open.RequeueAfter, open.Reason
+	}
+	looks := g.waiting.decided(key.UID, d.Decision, fits, helps)
+	if room == policy.FitsLocally || room == policy.NoVirtualNodeFits {
+		again = min(lookAgain<<min(max(looks-1, 0), 8), lookAgainMax)
+	}
+
+	switch d.Action {
+	case policy.Grant:
+		return g.grant(ctx, pod, d, since)
+	case policy.Wait:
+		// A pod that fits locally is mostly about to be placed: say so only when
+		// it still is not at the second look.
+		if d.Reason != policy.AlreadyGranted && (d.Reason != policy.FitsLocally || looks > 1) {
+			g.tell.waits(g.waiting, pod, d.Decision)
+		}
+	case policy.StayLocal:
+		g.tell.stays(g.waiting, pod, d.Decision)
+	}
+	return reconcile.Result{RequeueAfter: again}, nil
+}
+
+// refuse tells the owner of a pod that admission passed over, because no cloud
+// can carry it out, that it will never burst.
+func (g *granter) refuse(snapshot *policy.Snapshot, pod *corev1.Pod) {
+	if pod.Annotations[v1alpha1.ReasonAnnotation] != "" {
+		return // admission took it
+	}
+	if d := policy.Evaluate(snapshot, pod.Namespace, pod); d.Action == policy.StayLocal && len(d.Refusals) > 0 {
+		g.tell.stays(g.waiting, pod, d)
+	}
+}
+
+// evaluate decides, and names a local node that the pod fits where that is why
+// it waits.
+func (g *granter) evaluate(s *policy.Snapshot, pod *corev1.Pod) (policy.LateDecision, string) {
+	var last string // the rules stop at the node that settles the matter
+	local := func(yield func(*policy.LocalNode) bool) {
+		for _, n := range g.view.LocalNodes() {
+			if last = n.Name; !yield(n) {
+				return
+			}
+		}
+	}
+	d := policy.EvaluateLate(s, pod.Namespace, pod, local, g.clock.Now())
+	if d.Reason != policy.FitsLocally {
+		last = ""
+	}
+	return d, last
+}
+
+// grant writes the toleration. The patch fails when the pod is another one by
+// now or was changed where it matters.
+func (g *granter) grant(ctx context.Context, pod *corev1.Pod, d policy.LateDecision, since time.Time) (reconcile.Result, error) {
+	patch, err := policy.GrantPatch(pod, d)
+	if err != nil {
+		return reconcile.Result{}, reconcile.TerminalError(err)
+	}
+	target := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name}}
+	err = g.writes.Patch(ctx, target, client.RawPatch(types.JSONPatchType, patch))
+	switch {
+	case err == nil:
+		g.waiting.grant(pod.UID)
+		g.metrics.granted(g.clock.Since(since))
+		g.tell.granted(pod, d.Decision)
+		log.FromContext(ctx).V(1).Info("Granted", "policy", d.By.String(), "target", d.Target)
+		return reconcile.Result{}, nil
+	case apierrors.IsNotFound(err):
+		return reconcile.Result{}, nil
+	case apierrors.IsConflict(err), apierrors.IsInvalid(err):
+		// A failed test of the patch comes as Invalid, and so does a toleration
+		// that is refused. Only the second repeats for the same version.
+		if g.waiting.conflict(pod.UID, pod.ResourceVersion) < rejectedAfter {
+			g.metrics.failures.WithLabelValues(causeChanged).Inc()
+			return reconcile.Result{RequeueAfter: conflictRetry}, nil
+		}
+		fallthrough
+	case apierrors.IsForbidden(err):
+		g.metrics.failures.WithLabelValues(causeRejected).Inc()
+		g.tell.rejected(g.waiting, pod, d.Decision, err)
+		log.FromContext(ctx).Info("The API server refuses the toleration; it is tried again later",
+			"error", err.Error(), "retryAfter", rejectedRetry.String())
+		return reconcile.Result{RequeueAfter: rejectedRetry}, nil
+	}
+	g.metrics.failures.WithLabelValues(causeError).Inc()
+	return reconcile.Result{}, fmt.Errorf("granting pod %s/%s: %w", pod.Namespace, pod.Name, err)
+}
+
+// openedSnapshot is a snapshot and its twin in which no policy is closed.
+type openedSnapshot struct{ of, opened *policy.Snapshot }
+
+// open is the snapshot as it were if the pressure of every policy were open.
+func (g *granter) open(s *policy.Snapshot) *policy.Snapshot {
+	if o := g.opened.Load(); o != nil && o.of == s {
+		return o.opened
+	}
+	twin := *s
+	twin.Policies = make(map[string][]*policy.Policy, len(s.Policies))
+	for namespace, policies := range s.Policies {
+		policies = slices.Clone(policies)
+		for i, p := range policies {
+			if p.HasPressure && !p.PressureOpen {
+				opened := *p
+				opened.PressureOpen = true
+				policies[i] = &opened
+			}
+		}
+		twin.Policies[namespace] = policies
+	}
+	g.opened.Store(&openedSnapshot{s, &twin})
+	return &twin
+}

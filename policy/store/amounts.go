@@ -1,0 +1,93 @@
+package store
+
+import (
+	"maps"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	resourcehelper "k8s.io/component-helpers/resource"
+)
+
+// amounts are resources as whole numbers, which add and subtract without the
+// cost of quantities: CPU in thousandths, everything else in its own unit.
+type amounts struct {
+	milliCPU, memory, storage, pods int64
+	// other holds extended resources and huge pages; nil where there are none.
+	other map[corev1.ResourceName]int64
+}
+
+// amountsOf reads a list of resources.
+func amountsOf(list corev1.ResourceList) amounts {
+	var a amounts
+	for name, q := range list {
+		switch name {
+		case corev1.ResourceCPU:
+			a.milliCPU = q.MilliValue()
+		case corev1.ResourceMemory:
+			a.memory = q.Value()
+		case corev1.ResourceEphemeralStorage:
+			a.storage = q.Value()
+		case corev1.ResourcePods:
+			a.pods = q.Value()
+		default:
+			if a.other == nil {
+				a.other = make(map[corev1.ResourceName]int64, 1)
+			}
+			a.other[name] = q.Value()
+		}
+	}
+	return a
+}
+
+// occupied is what a bound pod takes from its node, as the scheduler counts it:
+// during a resize in place the larger of what is asked for and what is allocated.
+func occupied(p *corev1.Pod) amounts {
+	a := amountsOf(resourcehelper.PodRequests(p, resourcehelper.PodResourcesOptions{
+		UseStatusResources: len(p.Status.ContainerStatuses)+len(p.Status.InitContainerStatuses) > 0,
+	}))
+	a.pods = 1
+	return a
+}
+
+// add adds b times sign, which is 1 or -1. Names that come to zero are removed,
+// so that equal sums are equal values.
+func (a *amounts) add(b amounts, sign int64) {
+	a.milliCPU += sign * b.milliCPU
+	a.memory += sign * b.memory
+	a.storage += sign * b.storage
+	a.pods += sign * b.pods
+	for name, n := range b.other {
+		if a.other == nil {
+			a.other = make(map[corev1.ResourceName]int64, len(b.other))
+		}
+		if a.other[name] += sign * n; a.other[name] == 0 {
+			delete(a.other, name)
+		}
+	}
+}
+
+func (a amounts) equal(b amounts) bool {
+	return a.milliCPU == b.milliCPU && a.memory == b.memory && a.storage == b.storage &&
+		a.pods == b.pods && maps.Equal(a.other, b.other)
+}
+
+// free is what is left of allocatable when used is taken away. Names that
+// allocatable does not have stay absent: the node has none of them.
+func free(allocatable corev1.ResourceList, used amounts) corev1.ResourceList {
+	left := make(corev1.ResourceList, len(allocatable))
+	for name, q := range allocatable {
+		switch name {
+		case corev1.ResourceCPU:
+			left[name] = *resource.NewMilliQuantity(q.MilliValue()-used.milliCPU, resource.DecimalSI)
+		case corev1.ResourceMemory:
+			left[name] = *resource.NewQuantity(q.Value()-used.memory, resource.BinarySI)
+		case corev1.ResourceEphemeralStorage:
+			left[name] = *resource.NewQuantity(q.Value()-used.storage, resource.BinarySI)
+		case corev1.ResourcePods:
+			left[name] = *resource.NewQuantity(q.Value()-used.pods, resource.DecimalSI)
+		default:
+			left[name] = *resource.NewQuantity(q.Value()-used.other[name], q.Format)
+		}
+	}
+	return left
+}

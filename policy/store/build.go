@@ -1,0 +1,158 @@
+package store
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/autoburst/autoburst/policy"
+	"github.com/autoburst/autoburst/policy/v1alpha1"
+)
+
+// setNamespace takes in the newest state of a namespace.
+func (s *Store) setNamespace(n *corev1.Namespace) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := policy.Namespace{
+		Labels: labels.Set(n.Labels),
+		Mode:   v1alpha1.Mode(n.Annotations[v1alpha1.ModeAnnotation]),
+	}
+	before, known := s.namespaces[n.Name]
+	if known && before.Mode == now.Mode && maps.Equal(before.Labels, now.Labels) {
+		return
+	}
+	s.namespaces[n.Name] = now
+	s.mark(namespaceSection | s.termsBySelector())
+}
+
+// dropNamespace forgets a namespace.
+func (s *Store) dropNamespace(n *corev1.Namespace) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.namespaces, n.Name)
+	s.mark(namespaceSection | s.termsBySelector())
+}
+
+// termsBySelector is the section of the terms when any depends on the labels of
+// namespaces. The lock is held.
+func (s *Store) termsBySelector() section {
+	for _, t := range s.terms.byKey {
+		if t.bySelector != nil {
+			return termSection
+		}
+	}
+	return 0
+}
+
+// policyVersion tells apart the states of a policy that matter to the rules. The
+// counts in its status change neither.
+type policyVersion struct {
+	uid        types.UID
+	generation int64
+	open       bool
+}
+
+// policyEntry is a compiled policy and what it was compiled from.
+type policyEntry struct {
+	version  policyVersion
+	compiled *policy.Policy
+}
+
+// setPolicy takes in the newest state of a policy, which compile compiles.
+func (s *Store) setPolicy(meta metav1.Object, conditions []metav1.Condition, compile func() *policy.Policy) {
+	version := policyVersion{
+		uid:        meta.GetUID(),
+		generation: meta.GetGeneration(),
+		open:       apimeta.IsStatusConditionTrue(conditions, v1alpha1.ConditionUnderPressure),
+	}
+	key := policyKey{meta.GetNamespace(), meta.GetName()}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if known, ok := s.policies[key]; ok && known.version == version {
+		return
+	}
+	compiled := compile()
+	compiled.PressureOpen = version.open
+	s.policies[key] = policyEntry{version, compiled}
+	s.mark(policySection)
+}
+
+// dropPolicy forgets a policy.
+func (s *Store) dropPolicy(meta metav1.Object) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.policies, policyKey{meta.GetNamespace(), meta.GetName()})
+	s.mark(policySection)
+}
+
+// rebuild publishes a Snapshot in which the dirty sections, and those given, are
+// made anew and the others are shared with the one before.
+func (s *Store) rebuild(also section) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	dirty := s.dirty | also
+	if dirty == 0 {
+		return
+	}
+	s.dirty = 0
+	next := *s.snapshot.Load()
+	if dirty&namespaceSection != 0 {
+		next.Namespaces = maps.Clone(s.namespaces)
+	}
+	if dirty&policySection != 0 {
+		next.Policies = s.sortedPolicies()
+	}
+	if dirty&(nodeSection|roomSection) != 0 {
+		next.VirtualNodes = s.virtualNodes()
+		next.LocalSoftTaint = len(s.softTaints) > 0
+	}
+	if dirty&termSection != 0 {
+		next.InterPodTerms = s.terms.list(s.namespaces)
+	}
+	s.snapshot.Store(&next)
+	if dirty&lateSections != 0 {
+		for _, l := range s.listeners {
+			l.RulesChanged()
+		}
+	}
+}
+
+// sortedPolicies lists the policies of each namespace in the order in which they
+// decide. The lock is held.
+func (s *Store) sortedPolicies() map[string][]*policy.Policy {
+	out := make(map[string][]*policy.Policy)
+	for key, p := range s.policies {
+		out[key.namespace] = append(out[key.namespace], p.compiled)
+	}
+	for _, list := range out {
+		slices.SortFunc(list, func(a, b *policy.Policy) int {
+			if policy.Less(a, b) { // names are unique here, so no two are equal
+				return -1
+			}
+			return 1
+		})
+	}
+	return out
+}
+
+// virtualNodes lists the virtual nodes by name, with their room. The lock is
+// held.
+func (s *Store) virtualNodes() []*policy.VirtualNode {
+	out := make([]*policy.VirtualNode, 0, len(s.virtual))
+	for _, a := range s.virtual {
+		if a.shown == nil {
+			a.shown = virtualNode(a.node)
+		}
+		n := *a.shown
+		n.Free = free(a.node.Status.Allocatable, a.used)
+		out = append(out, &n)
+	}
+	slices.SortFunc(out, func(a, b *policy.VirtualNode) int { return cmp.Compare(a.Name, b.Name) })
+	return out
+}

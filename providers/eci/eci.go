@@ -1,0 +1,315 @@
+// Package eci runs container groups on Alibaba Cloud Elastic Container
+// Instance (Eci 2018-08-08).
+//
+// It uses the core of the vendor's Go SDK, which signs and sends, and not its
+// typed requests: these lack many members, send a broken exec probe with every
+// container and put everything, secrets too, into the URL.
+package eci
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/autoburst/autoburst/policy/burstable"
+	"github.com/autoburst/autoburst/providers"
+)
+
+// Name is the cloud's short name.
+const Name = "eci"
+
+// The actions in use.
+const (
+	actionCreate   = "CreateContainerGroup"
+	actionDelete   = "DeleteContainerGroup"
+	actionDescribe = "DescribeContainerGroups"
+	actionLog      = "DescribeContainerLog"
+)
+
+// pageSize is the largest page of DescribeContainerGroups.
+const pageSize = 20
+
+// Provider runs the groups of one virtual node in one region. Close it when
+// its last call has returned.
+type Provider struct {
+	cfg    Config
+	client *client
+}
+
+var _ providers.Provider = (*Provider)(nil)
+
+// New returns a Provider. It makes no call.
+func New(cfg Config) (*Provider, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, fmt.Errorf("settings of Alibaba Cloud ECI: %w", err)
+	}
+	return &Provider{cfg: cfg, client: newClient(&cfg)}, nil
+}
+
+// Close gives up idle connections.
+func (p *Provider) Close() { p.client.transport.CloseIdleConnections() }
+
+// Name is "eci".
+func (p *Provider) Name() string { return Name }
+
+// Capabilities says what ECI can run.
+func (p *Provider) Capabilities() burstable.Capabilities { return Capabilities() }
+
+// Location is the region and, where one is set, the zone.
+func (p *Provider) Location() providers.Location {
+	return providers.Location{Region: p.cfg.Region, Zone: p.cfg.Zone}
+}
+
+// Check asks for one group of this node.
+func (p *Provider) Check(ctx context.Context) error {
+	m := p.owned()
+	m.integer("Limit", 1)
+	var answer describeAnswer
+	return p.client.call(ctx, actionDescribe, reads, m, &answer)
+}
+
+// Create starts a group. The ClientToken, made of the pod's UID, lets the
+// service answer a repeated call with the first group. Where the members have
+// changed meanwhile, as a fresh service account token does, the service refuses
+// the token, and the first group is found by its tags.
+func (p *Provider) Create(ctx context.Context, spec *providers.GroupSpec) (string, error) {
+	if o := spec.Owner; o.ClusterUID != p.cfg.ClusterUID || o.NodeName != p.cfg.NodeName {
+		return "", &providers.Error{
+			Class: providers.Misconfigured, Operation: actionCreate, Code: "ForeignOwner",
+			Message: fmt.Sprintf("the group is for node %q of cluster %q, but this provider serves node %q of cluster %q", o.NodeName, o.ClusterUID, p.cfg.NodeName, p.cfg.ClusterUID),
+		}
+	}
+	if err := validate(spec); err != nil {
+		return "", err
+	}
+	var answer struct {
+		ContainerGroupID string `json:"ContainerGroupId"`
+		RequestID        string `json:"RequestId"`
+	}
+	err := p.client.call(ctx, actionCreate, writes, p.createRequest(spec), &answer)
+	if e := (*providers.Error)(nil); errors.As(err, &e) && e.Code == "IdempotentParameterMismatch" {
+		return p.created(ctx, spec.Owner, e)
+	}
+	if err != nil {
+		return "", err
+	}
+	if answer.ContainerGroupID == "" {
+		return "", &providers.Error{
+			Class: providers.Unknown, Operation: actionCreate, Code: "UnreadableAnswer",
+			Message: "the answer names no group", RequestID: answer.RequestID,
+		}
+	}
+	return answer.ContainerGroupID, nil
+}
+
+// created finds the group of a pod for which a group was made before.
+func (p *Provider) created(ctx context.Context, o providers.Owner, mismatch *providers.Error) (string, error) {
+	m := p.owned()
+	m.set(element("Tag", 2)+".Key", tagUID)
+	m.set(element("Tag", 2)+".Value", o.PodUID)
+	groups, err := p.describe(ctx, m)
+	if err != nil {
+		// Whether there is a group is not known; asking again is right.
+		e := *mismatch
+		e.Class, e.Message = providers.Unknown, "a group was made for this pod before, but looking for it failed: "+err.Error()
+		return "", &e
+	}
+	for i := range groups {
+		if ownerOf(groups[i].Tags) == o {
+			return groups[i].ContainerGroupID, nil
+		}
+	}
+	e := *mismatch
+	e.Message = "a group was made for this pod before and is gone; ECI makes a second one only when it has forgotten the first"
+	return "", &e
+}
+
+// Delete ends and removes a group, whoever's it is: the ID must come from
+// Create or List. What the service answers for a group that
+// does not exist, or is being deleted, is not published; so a refusal is judged
+// by looking.
+func (p *Provider) Delete(ctx context.Context, id string) error {
+	m := newMembers()
+	m.set("ContainerGroupId", id)
+	var answer struct{}
+	err := p.client.call(ctx, actionDelete, writes, m, &answer)
+	switch providers.ClassOf(err) {
+	case "", providers.Throttled, providers.Unauthorized, providers.Unavailable:
+		return err
+	}
+	switch g, look := p.find(ctx, id, false); {
+	case providers.ClassOf(look) == providers.NotFound:
+		return nil
+	case look == nil && g.Status == statusTerminating:
+		return nil
+	}
+	return err
+}
+
+// List returns the groups of this node with their Status, but without events.
+func (p *Provider) List(ctx context.Context) ([]providers.Group, error) {
+	answers, err := p.describe(ctx, p.owned())
+	if err != nil {
+		return nil, err
+	}
+	groups := make([]providers.Group, 0, len(answers))
+	for i := range answers {
+		if p.owns(&answers[i]) {
+			groups = append(groups, answers[i].group())
+		}
+	}
+	return groups, nil
+}
+
+// Get returns one group with its events. A group of another owner is not
+// found.
+func (p *Provider) Get(ctx context.Context, id string) (*providers.Group, error) {
+	a, err := p.find(ctx, id, true)
+	if err != nil {
+		return nil, err
+	}
+	g := a.group()
+	if g.Status == nil {
+		return nil, &providers.Error{
+			Class: providers.Unavailable, Operation: actionDescribe, Code: "UnknownStatus",
+			Message: fmt.Sprintf("the group has the status %q, which this version does not know", a.Status),
+		}
+	}
+	return &g, nil
+}
+
+// The bounds of DescribeContainerLog.
+const (
+	maxLogLines = 2000
+	maxLogBytes = 1 << 20
+)
+
+// Logs returns at most the newest 2000 lines and 1 MiB, which is what ECI
+// gives. Since has whole seconds.
+func (p *Provider) Logs(ctx context.Context, id, container string, opts providers.LogOptions) (io.ReadCloser, error) {
+	m := newMembers()
+	m.set("ContainerGroupId", id)
+	m.set("ContainerName", container)
+	tail := maxLogLines
+	if opts.Tail > 0 {
+		tail = min(opts.Tail, maxLogLines)
+	}
+	m.integer("Tail", int64(tail))
+	if opts.LimitBytes > 0 {
+		m.integer("LimitBytes", int64(min(opts.LimitBytes, maxLogBytes)))
+	}
+	if opts.Timestamps {
+		m.boolean("Timestamps", true)
+	}
+	if opts.Previous {
+		m.boolean("LastTime", true)
+	}
+	if !opts.Since.IsZero() {
+		m.set("StartTime", opts.Since.UTC().Truncate(time.Second).Format("2006-01-02T15:04:05Z"))
+	}
+	var answer struct{ Content string }
+	err := p.client.call(ctx, actionLog, reads, m, &answer)
+	switch providers.ClassOf(err) {
+	case "":
+		return io.NopCloser(strings.NewReader(answer.Content)), nil
+	case providers.Throttled, providers.Unauthorized, providers.Unavailable:
+		return nil, err
+	}
+	if _, look := p.find(ctx, id, false); providers.ClassOf(look) == providers.NotFound {
+		return nil, look
+	}
+	return nil, err
+}
+
+type describeAnswer struct {
+	ContainerGroups *[]groupAnswer
+	NextToken       string
+}
+
+// owned are the members that select this cluster's groups of this node.
+func (p *Provider) owned() members {
+	m := newMembers()
+	for i, t := range []tag{{tagCluster, p.cfg.ClusterUID}, {tagNode, p.cfg.NodeName}} {
+		at := element("Tag", i)
+		m.set(at+".Key", t.Key)
+		m.set(at+".Value", t.Value)
+	}
+	return m
+}
+
+// owns looks again at what the filter has let through.
+func (p *Provider) owns(g *groupAnswer) bool {
+	o := ownerOf(g.Tags)
+	return o.ClusterUID == p.cfg.ClusterUID && o.NodeName == p.cfg.NodeName
+}
+
+// describe reads all pages of DescribeContainerGroups, or fails.
+func (p *Provider) describe(ctx context.Context, m members) ([]groupAnswer, error) {
+	m.integer("Limit", pageSize)
+	var all []groupAnswer
+	index := map[string]int{} // a group that moves between pages is seen twice
+	tokens := map[string]bool{}
+	for {
+		var page describeAnswer
+		if err := p.client.call(ctx, actionDescribe, reads, m, &page); err != nil {
+			return nil, err
+		}
+		if page.ContainerGroups == nil {
+			return nil, incomplete("an answer has no list of groups")
+		}
+		for _, g := range *page.ContainerGroups {
+			if g.ContainerGroupID == "" {
+				return nil, incomplete("an answer has a group without an ID")
+			}
+			if i, seen := index[g.ContainerGroupID]; seen {
+				all[i] = g
+				continue
+			}
+			index[g.ContainerGroupID] = len(all)
+			all = append(all, g)
+		}
+		if page.NextToken == "" {
+			return all, nil
+		}
+		if tokens[page.NextToken] {
+			return nil, incomplete("the pages of the list go round in a circle")
+		}
+		tokens[page.NextToken] = true
+		m.set("NextToken", page.NextToken)
+	}
+}
+
+func incomplete(why string) error {
+	return &providers.Error{Class: providers.Unavailable, Operation: actionDescribe, Code: "IncompleteList", Message: why}
+}
+
+// find returns one group of this node.
+func (p *Provider) find(ctx context.Context, id string, events bool) (*groupAnswer, error) {
+	ids, err := json.Marshal([]string{id})
+	if err != nil {
+		return nil, &providers.Error{Class: providers.NotFound, Operation: actionDescribe, Message: "the ID of the group is no text"}
+	}
+	m := newMembers()
+	m.set("ContainerGroupIds", string(ids))
+	if events {
+		m.boolean("WithEvent", true)
+	}
+	groups, err := p.describe(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	for i := range groups {
+		if groups[i].ContainerGroupID == id && p.owns(&groups[i]) {
+			return &groups[i], nil
+		}
+	}
+	return nil, &providers.Error{
+		Class: providers.NotFound, Operation: actionDescribe, Code: "NotFound",
+		Message: "there is no group " + strconv.Quote(id) + " of this node",
+	}
+}

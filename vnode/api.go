@@ -1,0 +1,183 @@
+package vnode
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/virtual-kubelet/virtual-kubelet/errdefs"
+	vkapi "github.com/virtual-kubelet/virtual-kubelet/node/api"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/autoburst/autoburst/providers"
+)
+
+// Handler is the kubelet API of the node, without authentication: pods, logs
+// and health. What it does not offer it refuses with a sentence that says so.
+func (a *Agent) Handler() http.Handler {
+	mux := http.NewServeMux()
+	pods := func(context.Context) ([]*corev1.Pod, error) { return a.pods.list(), nil }
+	running := func(ctx context.Context) ([]*corev1.Pod, error) {
+		all, err := pods(ctx)
+		return slices.DeleteFunc(all, func(p *corev1.Pod) bool { return p.Status.Phase != corev1.PodRunning }), err
+	}
+	kubelet := vkapi.PodHandler(vkapi.PodHandlerConfig{
+		GetContainerLogs: a.containerLogs, GetPods: running, GetPodsFromKubernetes: pods,
+	}, true)
+	mux.Handle("/", kubelet)
+	mux.HandleFunc("/containerLogs/", func(w http.ResponseWriter, req *http.Request) {
+		// The library does not tell tailLines=0 from a query without it.
+		if req.URL.Query().Get("tailLines") == "0" {
+			req = req.WithContext(context.WithValue(req.Context(), noBacklog{}, true))
+		}
+		kubelet.ServeHTTP(w, req)
+	})
+	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") })
+	for path, what := range map[string]string{"/exec/": "exec", "/attach/": "attach", "/portForward/": "port-forward"} {
+		mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, fmt.Sprintf("%s is not supported by virtual node %s (%s): its pods run as container groups in the cloud, of which this version offers logs only",
+				what, a.cfg.Node.Name, a.provider.Name()), http.StatusNotImplemented)
+		})
+	}
+	return recovered(mux, a)
+}
+
+// recovered keeps a panic in one request from ending the agent.
+func recovered(h http.Handler, a *Agent) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		defer func() {
+			if p := recover(); p != nil {
+				if p == http.ErrAbortHandler { //nolint:errorlint // the very value
+					panic(p)
+				}
+				a.metrics.panics.Inc()
+				a.log.Error("panic in a request", "path", req.URL.Path, "panic", fmt.Sprint(p))
+				http.Error(w, "internal error", http.StatusInternalServerError)
+			}
+		}()
+		h.ServeHTTP(w, req)
+	})
+}
+
+// noBacklog is the key of a context whose request asks for no lines of the past.
+type noBacklog struct{}
+
+// containerLogs serves kubectl logs.
+func (a *Agent) containerLogs(ctx context.Context, namespace, name, container string, opts vkapi.ContainerLogOpts) (io.ReadCloser, error) {
+	pod := a.pods.byName(namespace, name)
+	if pod == nil {
+		return nil, errdefs.NotFoundf("pod %q not found on virtual node %s", namespace+"/"+name, a.cfg.Node.Name)
+	}
+	inSpec := func(list []corev1.Container) bool {
+		return slices.ContainsFunc(list, func(c corev1.Container) bool { return c.Name == container })
+	}
+	if !inSpec(pod.Spec.Containers) && !inSpec(pod.Spec.InitContainers) {
+		return nil, errdefs.InvalidInputf("container %s is not valid for pod %s", container, name)
+	}
+	pod, id := a.reconciler.groupOf(pod.UID)
+	status := containerStatus(pod, container)
+	switch {
+	case id == "":
+		return nil, errdefs.InvalidInputf("container %q in pod %q has no logs: %s", container, name, why(pod, status))
+	case opts.Previous && status.LastTerminationState.Terminated == nil:
+		return nil, errdefs.InvalidInputf("previous terminated container %q in pod %q not found", container, name)
+	case status.State.Waiting != nil && status.LastTerminationState.Terminated == nil:
+		return nil, errdefs.InvalidInputf("container %q in pod %q is waiting to start: %s", container, name, why(pod, status))
+	}
+
+	query := providers.LogOptions{
+		Tail: opts.Tail, LimitBytes: opts.LimitBytes, Timestamps: opts.Timestamps, Since: opts.SinceTime, Previous: opts.Previous,
+	}
+	if opts.SinceSeconds > 0 {
+		query.Since = a.clock.Now().Add(-time.Duration(opts.SinceSeconds) * time.Second)
+	}
+	none := ctx.Value(noBacklog{}) != nil
+	if !opts.Follow || opts.Previous {
+		if none {
+			return io.NopCloser(strings.NewReader("")), nil
+		}
+		logs, err := a.logs(ctx, id, container, query)
+		return logs, logError(err)
+	}
+	if none {
+		query.Tail, query.Since = 1, a.clock.Now()
+	}
+	uid := pod.UID
+	f := &follower{
+		clock: a.clock, interval: a.cfg.LogInterval, timestamps: opts.Timestamps, limit: opts.LimitBytes,
+		read: func(ctx context.Context, o providers.LogOptions) (io.ReadCloser, error) {
+			return a.logs(ctx, id, container, o)
+		},
+		ended: func() bool {
+			pod := a.pods.byUID(uid)
+			return pod == nil || terminal(pod) || containerStatus(pod, container).State.Terminated != nil
+		},
+	}
+	logs, err := f.start(ctx, query)
+	return logs, logError(err)
+}
+
+// logs asks the cloud. It never returns nil without an error.
+func (a *Agent) logs(ctx context.Context, id, container string, opts providers.LogOptions) (io.ReadCloser, error) {
+	begun := a.clock.Now()
+	logs, err := a.provider.Logs(ctx, id, container, opts)
+	a.metrics.call("Logs", a.clock.Since(begun), ignoreNotFound(err))
+	if err == nil && logs == nil {
+		logs = io.NopCloser(strings.NewReader(""))
+	}
+	return logs, err
+}
+
+func logError(err error) error {
+	switch providers.ClassOf(err) {
+	case "":
+		return nil
+	case providers.NotFound:
+		return errdefs.AsNotFound(err)
+	case providers.InvalidPod, providers.Conflict:
+		return errdefs.AsInvalidInput(err)
+	}
+	return err
+}
+
+// groupOf returns the pod as the agent knows it and the ID of its group, empty
+// if there is none.
+func (r *reconciler) groupOf(uid types.UID) (*corev1.Pod, string) {
+	v := r.look(uid)
+	if len(v.groups) == 0 {
+		return v.pod, ""
+	}
+	return v.pod, v.groups[0].group.ID
+}
+
+func containerStatus(pod *corev1.Pod, name string) corev1.ContainerStatus {
+	if pod != nil {
+		for _, list := range [][]corev1.ContainerStatus{pod.Status.ContainerStatuses, pod.Status.InitContainerStatuses} {
+			for _, s := range list {
+				if s.Name == name {
+					return s
+				}
+			}
+		}
+	}
+	return corev1.ContainerStatus{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reasonCreating}}}
+}
+
+func why(pod *corev1.Pod, s corev1.ContainerStatus) string {
+	switch {
+	case pod != nil && terminal(pod):
+		reason := pod.Status.Reason
+		if reason == "" {
+			reason = string(pod.Status.Phase)
+		}
+		return "its container group is gone (" + reason + ")"
+	case s.State.Waiting != nil && s.State.Waiting.Reason != "":
+		return s.State.Waiting.Reason
+	}
+	return reasonCreating
+}

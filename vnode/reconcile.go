@@ -1,0 +1,279 @@
+package vnode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"math/rand/v2"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/util/workqueue"
+	"k8s.io/utils/clock"
+
+	"github.com/autoburst/autoburst/providers"
+)
+
+// reconciler makes the cloud's groups follow the pods of the API server, and
+// the pods' status follow the groups. Each pass over a pod starts from what is,
+// not from what happened: every pass may be repeated or lost.
+type reconciler struct {
+	cfg      Config
+	client   kubernetes.Interface
+	provider providers.Provider
+	pods     *podCache
+	events   *eventSink
+	resolver *resolver
+	health   capacityObserver
+	clock    clock.WithTicker
+	log      *slog.Logger
+	metrics  *Metrics
+
+	ledger *ledger
+	queue  workqueue.TypedDelayingInterface[types.UID]
+	// adopted is set by the first complete listing after the pods were known.
+	// Nothing is created or removed before.
+	adopted atomic.Bool
+	kick    chan struct{}
+}
+
+// capacityObserver hears how creates end.
+type capacityObserver interface{ created(err error) }
+
+func newReconciler(cfg Config, client kubernetes.Interface, provider providers.Provider, pods *podCache, events *eventSink,
+	health capacityObserver, clk clock.WithTicker, log *slog.Logger, metrics *Metrics,
+) *reconciler {
+	r := &reconciler{
+		cfg: cfg, client: client, provider: provider, pods: pods, events: events, health: health,
+		clock: clk, log: log, metrics: metrics, ledger: newLedger(), kick: make(chan struct{}, 1),
+	}
+	r.resolver = newResolver(client, cfg, clk)
+	return r
+}
+
+func (r *reconciler) run(ctx context.Context) {
+	r.queue = workqueue.NewTypedDelayingQueueWithConfig(workqueue.TypedDelayingQueueConfig[types.UID]{
+		Clock: r.clock,
+		Queue: workqueue.NewTypedWithConfig(workqueue.TypedQueueConfig[types.UID]{
+			Clock: r.clock,
+			Queue: newUrgentFirst(func(uid types.UID) bool {
+				pod := r.pods.byUID(uid)
+				return pod == nil || pod.DeletionTimestamp != nil
+			}),
+		}),
+	})
+	defer r.queue.ShutDown()
+	if err := r.pods.onChange(r.queue.Add); err != nil {
+		// Only an informer that was stopped refuses a handler: the agent ends.
+		r.log.Error("pods cannot be watched", "error", err)
+		return
+	}
+	var wg sync.WaitGroup
+	for range r.cfg.Workers {
+		wg.Go(func() {
+			for r.next(ctx) {
+			}
+		})
+	}
+	r.sweepLoop(ctx)
+	r.queue.ShutDown()
+	wg.Wait()
+}
+
+// next works on one pod; it returns false when there is nothing more to do.
+func (r *reconciler) next(ctx context.Context) bool {
+	uid, stop := r.queue.Get()
+	if stop {
+		return false
+	}
+	defer r.queue.Done(uid)
+	if ctx.Err() != nil {
+		return true // the queue is emptied; the next run of the agent does the work
+	}
+	r.metrics.queueDepth.Set(float64(r.queue.Len()))
+
+	// What has begun is finished even when the agent is told to stop: a create
+	// that is cut off may or may not have made a group.
+	work, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.cfg.CallTimeout)
+	defer cancel()
+	after, err := r.guarded(work, uid)
+	if err != nil {
+		after = max(after, r.backOff(uid, err))
+	}
+	if after > 0 {
+		r.queue.AddAfter(uid, after)
+	}
+	return true
+}
+
+// guarded keeps a panic in the work on one pod from ending the others.
+func (r *reconciler) guarded(ctx context.Context, uid types.UID) (after time.Duration, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			r.metrics.panics.Inc()
+			r.log.Error("panic in the work on a pod", "uid", uid, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			after, err = 0, fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return r.sync(ctx, uid)
+}
+
+// backOff sets and returns how long the pod's calls wait after an error.
+func (r *reconciler) backOff(uid types.UID, err error) time.Duration {
+	now := r.clock.Now()
+	r.ledger.mu.Lock()
+	defer r.ledger.mu.Unlock()
+	rec := r.ledger.get(uid, now)
+	wait := min(r.cfg.RetryMax, time.Duration(float64(r.cfg.RetryBase)*math.Pow(2, float64(min(rec.failures, 30)))))
+	rec.failures++
+	// A tenth to each side, so that pods which failed together do not come back
+	// together.
+	wait += time.Duration((rand.Float64() - 0.5) * 0.2 * float64(wait)) //nolint:gosec // not a secret
+	var e *providers.Error
+	if errors.As(err, &e) && e.RetryAfter > wait {
+		wait = e.RetryAfter + time.Duration(rand.Float64()*0.1*float64(e.RetryAfter)) //nolint:gosec // not a secret
+	}
+	rec.notBefore = now.Add(wait)
+	if rec.failures > 3 {
+		r.log.Warn("a pod's work keeps failing", "pod", rec.namespace+"/"+rec.name, "uid", uid, "attempts", rec.failures, "again", wait, "error", err)
+	} else {
+		r.log.Info("a pod's work failed", "pod", rec.namespace+"/"+rec.name, "uid", uid, "again", wait, "error", err)
+	}
+	return wait
+}
+
+// view is a consistent copy of what is known about one pod.
+type view struct {
+	pod     *corev1.Pod // nil when the pod is not in the cache
+	groups  []sighting  // the one that stands for the pod first
+	absent  int
+	proven  bool // that there is no group, if groups is empty
+	lost    int
+	started time.Time
+	wait    time.Duration
+}
+
+func (r *reconciler) look(uid types.UID) view {
+	now := r.clock.Now()
+	pod := r.pods.byUID(uid)
+	l := r.ledger
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, ok := l.records[uid]; !ok && pod == nil {
+		return view{}
+	}
+	rec := l.get(uid, now)
+	if pod != nil {
+		rec.namespace, rec.name = pod.Namespace, pod.Name
+		if rec.started.IsZero() {
+			rec.started = now
+		}
+	}
+	v := view{
+		pod: rec.newest(pod), absent: rec.absent, lost: rec.lost, started: rec.started,
+		proven: rec.doubt.IsZero() || l.listed.After(rec.doubt),
+		wait:   max(0, rec.notBefore.Sub(now)),
+	}
+	for _, s := range rec.sorted() {
+		v.groups = append(v.groups, *s)
+	}
+	return v
+}
+
+// change edits a pod's record.
+func (r *reconciler) change(uid types.UID, edit func(*record)) {
+	r.ledger.mu.Lock()
+	defer r.ledger.mu.Unlock()
+	edit(r.ledger.get(uid, r.clock.Now()))
+}
+
+// sync does what the pod needs now and returns when to look again, zero for not
+// before something changes.
+func (r *reconciler) sync(ctx context.Context, uid types.UID) (time.Duration, error) {
+	if !r.adopted.Load() {
+		return 0, nil // the first sweep enqueues all
+	}
+	v := r.look(uid)
+	switch {
+	case v.pod == nil && len(v.groups) == 0:
+		r.ledger.forget(uid)
+		r.events.forget(uid)
+		return 0, nil
+	case v.wait > 0:
+		return v.wait, nil
+	case v.pod == nil:
+		return r.removeOrphan(ctx, uid, v)
+	case v.pod.DeletionTimestamp != nil:
+		return r.endPod(ctx, uid, v)
+	case terminal(v.pod):
+		return r.settle(ctx, uid, v)
+	default:
+		return r.runPod(ctx, uid, v)
+	}
+}
+
+// succeeded ends a pod's back-off.
+func (r *reconciler) succeeded(uid types.UID) {
+	r.change(uid, func(rec *record) { rec.failures, rec.notBefore = 0, time.Time{} })
+}
+
+// interval is how soon a group is read again: the wish, stretched so that all
+// groups together stay within the planned reads per second.
+func (r *reconciler) interval(busy bool) time.Duration {
+	r.ledger.mu.Lock()
+	defer r.ledger.mu.Unlock()
+	wish, n := r.cfg.SweepInterval, r.ledger.quiet
+	if busy {
+		wish, n = r.cfg.FastInterval, r.ledger.busy
+	}
+	return max(wish, time.Duration(float64(n)/r.cfg.ReadsPerSecond*float64(time.Second)))
+}
+
+// read asks the cloud for one group and notes the answer; nil means that the
+// group does not exist.
+func (r *reconciler) read(ctx context.Context, uid types.UID, id string) (*providers.Group, error) {
+	begun := r.clock.Now()
+	g, err := r.provider.Get(ctx, id)
+	now := r.clock.Now()
+	r.metrics.call("Get", now.Sub(begun), ignoreNotFound(err))
+	switch {
+	case providers.ClassOf(err) == providers.NotFound:
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	if !r.owns(*g) || g.Owner.PodUID != string(uid) {
+		return nil, fmt.Errorf("the cloud answered with another pod's group for %q", id)
+	}
+	r.change(uid, func(rec *record) { rec.see(*g, now) })
+	return g, nil
+}
+
+func ignoreNotFound(err error) error {
+	if providers.ClassOf(err) == providers.NotFound {
+		return nil
+	}
+	return err
+}
+
+// owns tells whether a group is this node's. Providers filter by the ownership
+// tags themselves; nothing foreign is touched even if one does not.
+func (r *reconciler) owns(g providers.Group) bool {
+	return g.Owner.ClusterUID == r.cfg.ClusterUID && g.Owner.NodeName == r.cfg.Node.Name && g.Owner.PodUID != ""
+}
+
+// confirmGone notes that a group does not exist any more.
+func (r *reconciler) confirmGone(uid types.UID, id string) {
+	now := r.clock.Now()
+	r.ledger.mu.Lock()
+	defer r.ledger.mu.Unlock()
+	delete(r.ledger.get(uid, now).groups, id)
+	r.ledger.gone[id] = now
+}

@@ -1,0 +1,178 @@
+package vnode
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	authv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/autoburst/autoburst/providers"
+)
+
+// defaultMode is what the API server sets where a volume names no mode.
+const defaultMode int32 = 0o644
+
+// reasonMount is the reason of the kubelet's event for a volume that is not
+// ready.
+const reasonMount = "FailedMount"
+
+func (r *resolver) volume(ctx context.Context, pod *corev1.Pod, field string, v *corev1.Volume) (providers.Volume, error) {
+	out := providers.Volume{Name: v.Name}
+	var err error
+	switch {
+	case v.EmptyDir != nil:
+		out.EmptyDir = v.EmptyDir
+	case v.ConfigMap != nil:
+		s := v.ConfigMap
+		out.Files, err = r.configMapFiles(ctx, pod, v.Name, s.Name, s.Items, ptr.Deref(s.DefaultMode, defaultMode), ptr.Deref(s.Optional, false))
+	case v.Secret != nil:
+		s := v.Secret
+		out.Files, err = r.secretFiles(ctx, pod, v.Name, s.SecretName, s.Items, ptr.Deref(s.DefaultMode, defaultMode), ptr.Deref(s.Optional, false))
+	case v.DownwardAPI != nil:
+		out.Files, err = r.downwardFiles(pod, field+".downwardAPI", v.DownwardAPI.Items, ptr.Deref(v.DownwardAPI.DefaultMode, defaultMode))
+	case v.Projected != nil:
+		out.Files, err = r.projectedFiles(ctx, pod, field+".projected", v)
+	case v.VolumeSource == (corev1.VolumeSource{}):
+		out.EmptyDir = &corev1.EmptyDirVolumeSource{}
+	default:
+		err = &unsupportedError{field, "is of a kind that virtual nodes cannot provide"}
+	}
+	return out, err
+}
+
+func (r *resolver) configMapFiles(ctx context.Context, pod *corev1.Pod, volume, name string, items []corev1.KeyToPath, mode int32, optional bool) (*providers.Files, error) {
+	files := &providers.Files{}
+	m, err := r.fetch.configMap(ctx, pod.Namespace, name)
+	if err != nil {
+		return files, absent(err, optional, reasonMount, fmt.Sprintf("MountVolume.SetUp failed for volume %q: configmap %q not found", volume, name))
+	}
+	data := make(map[string][]byte, len(m.Data)+len(m.BinaryData))
+	for k, v := range m.Data {
+		data[k] = []byte(v)
+	}
+	for k, v := range m.BinaryData {
+		data[k] = v
+	}
+	files.Items, err = pick(data, items, mode, optional, fmt.Sprintf("MountVolume.SetUp failed for volume %q: configmap %q", volume, name))
+	return files, err
+}
+
+func (r *resolver) secretFiles(ctx context.Context, pod *corev1.Pod, volume, name string, items []corev1.KeyToPath, mode int32, optional bool) (*providers.Files, error) {
+	files := &providers.Files{Secret: true}
+	s, err := r.fetch.secret(ctx, pod.Namespace, name)
+	if err != nil {
+		return files, absent(err, optional, reasonMount, fmt.Sprintf("MountVolume.SetUp failed for volume %q: secret %q not found", volume, name))
+	}
+	files.Items, err = pick(s.Data, items, mode, optional, fmt.Sprintf("MountVolume.SetUp failed for volume %q: secret %q", volume, name))
+	return files, err
+}
+
+// pick makes files of all keys, or of those that are named.
+func pick(data map[string][]byte, items []corev1.KeyToPath, mode int32, optional bool, where string) ([]providers.File, error) {
+	var files []providers.File
+	if len(items) == 0 {
+		for _, key := range sorted(data) {
+			files = append(files, providers.File{Path: key, Data: data[key], Mode: mode})
+		}
+		return files, nil
+	}
+	for _, item := range items {
+		content, ok := data[item.Key]
+		switch {
+		case ok:
+			files = append(files, providers.File{Path: item.Path, Data: content, Mode: ptr.Deref(item.Mode, mode)})
+		case !optional:
+			return nil, &missingError{reasonMount, fmt.Sprintf("%s references non-existent key %q", where, item.Key)}
+		}
+	}
+	return files, nil
+}
+
+func (r *resolver) downwardFiles(pod *corev1.Pod, field string, items []corev1.DownwardAPIVolumeFile, mode int32) (*providers.Files, error) {
+	files := &providers.Files{}
+	for i, item := range items {
+		at := fmt.Sprintf("%s.items[%d]", field, i)
+		var text string
+		var err error
+		switch {
+		case item.FieldRef != nil:
+			at += ".fieldRef.fieldPath"
+			text, err = metadataField(pod, item.FieldRef.FieldPath)
+		case item.ResourceFieldRef != nil:
+			at += ".resourceFieldRef"
+			text, err = r.resourceField(pod, nil, item.ResourceFieldRef)
+		default:
+			err = fmt.Errorf("has no source that is known")
+		}
+		if err != nil {
+			return nil, &unsupportedError{at, err.Error()}
+		}
+		files.Items = append(files.Items, providers.File{Path: item.Path, Data: []byte(text), Mode: ptr.Deref(item.Mode, mode)})
+	}
+	return files, nil
+}
+
+func (r *resolver) projectedFiles(ctx context.Context, pod *corev1.Pod, field string, v *corev1.Volume) (*providers.Files, error) {
+	all := &providers.Files{}
+	mode := ptr.Deref(v.Projected.DefaultMode, defaultMode)
+	for i, source := range v.Projected.Sources {
+		var files *providers.Files
+		var err error
+		at := fmt.Sprintf("%s.sources[%d]", field, i)
+		switch {
+		case source.ConfigMap != nil:
+			s := source.ConfigMap
+			files, err = r.configMapFiles(ctx, pod, v.Name, s.Name, s.Items, mode, ptr.Deref(s.Optional, false))
+		case source.Secret != nil:
+			s := source.Secret
+			files, err = r.secretFiles(ctx, pod, v.Name, s.Name, s.Items, mode, ptr.Deref(s.Optional, false))
+		case source.DownwardAPI != nil:
+			files, err = r.downwardFiles(pod, at+".downwardAPI", source.DownwardAPI.Items, mode)
+		case source.ServiceAccountToken != nil:
+			files, err = r.tokenFile(ctx, pod, v.Name, source.ServiceAccountToken, mode)
+		default:
+			err = &unsupportedError{at, "is of a kind that virtual nodes cannot provide"}
+		}
+		if err != nil {
+			return nil, err
+		}
+		all.Secret = all.Secret || files.Secret
+		for _, f := range files.Items {
+			// A later source overwrites an earlier one, as in the kubelet.
+			all.Items = slices.DeleteFunc(all.Items, func(old providers.File) bool { return old.Path == f.Path })
+			all.Items = append(all.Items, f)
+		}
+	}
+	return all, nil
+}
+
+// tokenFile asks for a token of the pod's ServiceAccount that ends with the pod.
+func (r *resolver) tokenFile(ctx context.Context, pod *corev1.Pod, volume string, p *corev1.ServiceAccountTokenProjection, mode int32) (*providers.Files, error) {
+	account := pod.Spec.ServiceAccountName
+	if account == "" {
+		account = "default"
+	}
+	request := &authv1.TokenRequest{Spec: authv1.TokenRequestSpec{
+		ExpirationSeconds: ptr.To(max(ptr.Deref(p.ExpirationSeconds, 0), r.settings.TokenSeconds)),
+		BoundObjectRef:    &authv1.BoundObjectReference{APIVersion: "v1", Kind: "Pod", Name: pod.Name, UID: pod.UID},
+	}}
+	if p.Audience != "" {
+		request.Spec.Audiences = []string{p.Audience}
+	}
+	answer, err := r.client.CoreV1().ServiceAccounts(pod.Namespace).CreateToken(ctx, account, request, metav1.CreateOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, &missingError{reasonMount, fmt.Sprintf("MountVolume.SetUp failed for volume %q: no token for serviceaccount %q, which was not found", volume, account)}
+	case err != nil:
+		return nil, fmt.Errorf("asking for a token of serviceaccount %s/%s: %w", pod.Namespace, account, err)
+	}
+	return &providers.Files{Secret: true, Items: []providers.File{{
+		Path: strings.TrimPrefix(p.Path, "/"), Data: []byte(answer.Status.Token), Mode: mode,
+	}}}, nil
+}
