@@ -265,6 +265,51 @@ func TestReplicasComeAndGo(t *testing.T) {
 	})
 }
 
+// An upgrade of the chart leaves the CA bundle alone, so that admission goes on.
+func TestChartUpgrade(t *testing.T) {
+	bundle := func() string {
+		return kubectl(t, "", "get", "mutatingwebhookconfiguration", "autoburst", "-o", "jsonpath={.webhooks[*].clientConfig.caBundle}")
+	}
+	before := bundle()
+	if err := system.InstallChart(t.Context(), "commonLabels.upgraded=yes"); err != nil {
+		t.Fatal(err)
+	}
+	if after := bundle(); after != before || after == "" {
+		t.Errorf("the CA bundle changed by the upgrade, from %d to %d characters", len(before), len(after))
+	}
+	if got := kubectl(t, "", "get", "mutatingwebhookconfiguration", "autoburst", "-o", "jsonpath={.metadata.labels.upgraded}"); got != "yes" {
+		t.Errorf("the upgrade did not happen: label upgraded is %q", got)
+	}
+	ns := namespace(t, "upgraded", overflow())
+	kubectl(t, barePod("web", podSpec{}), "--namespace="+ns, "apply", "-f", "-")
+	if p := pod(t, ns, "web"); p.Annotations["autoburst.io/policy"] == "" {
+		t.Error("after the upgrade the webhook does not reach pods")
+	}
+}
+
+// Wrong values are refused before anything is changed, with the value named.
+func TestChartRefusesWrongValues(t *testing.T) {
+	tests := map[string]struct{ set, want string }{
+		"typo":                 {"controler.replicas=3", "controler"},
+		"typo in a section":    {"controller.replica=3", "replica"},
+		"text for a number":    {"controller.replicas=many", "replicas"},
+		"unknown provider":     {"virtualNodes[0].provider=fargate", "provider"},
+		"no credentials":       {"virtualNodes[0].credentials=null", "credentials"},
+		"unknown reinvocation": {"webhook.reinvocationPolicy=Always", "reinvocationPolicy"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			err := system.InstallChart(t.Context(), test.set)
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			if !strings.Contains(err.Error(), test.want) {
+				t.Errorf("refusal %v, want it to name %s", err, test.want)
+			}
+		})
+	}
+}
+
 // The chart leaves nothing of the clouds' secrets in what it makes readable, and
 // its own Deployments keep off virtual nodes.
 func TestChartObjects(t *testing.T) {

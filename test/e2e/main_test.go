@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -52,9 +53,11 @@ func run(m *testing.M) int {
 	}
 	code := m.Run()
 	if code == 0 {
-		if err := checkLogs(); err != nil {
-			fmt.Fprintln(os.Stderr, "e2e:", err)
-			code = 1
+		for _, check := range []func(context.Context) error{checkLogs, checkUninstall} {
+			if err := check(ctx); err != nil {
+				fmt.Fprintln(os.Stderr, "e2e:", err)
+				code = 1
+			}
 		}
 	}
 	if code != 0 {
@@ -70,7 +73,7 @@ func run(m *testing.M) int {
 
 // checkLogs fails for what no run may contain: a data race, a panic, a request
 // that the chart's Roles forbid, a credential.
-func checkLogs() error {
+func checkLogs(context.Context) error {
 	entries, err := os.ReadDir(system.Dir)
 	if err != nil {
 		return err
@@ -95,27 +98,76 @@ func checkLogs() error {
 	return nil
 }
 
-// namespace makes a namespace that is removed after the test, with all in it,
-// and waits until its pods and their container groups are gone.
-func namespace(t *testing.T, name string, annotations map[string]string) string {
+// checkUninstall ends the run as an operator would: nothing of the release may
+// stay behind but the CRDs, which are kept with the policies.
+func checkUninstall(ctx context.Context) error {
+	if _, err := system.Helm(ctx, "uninstall", playground.Release, "--namespace="+playground.Namespace, "--wait"); err != nil {
+		return err
+	}
+	for _, kind := range []string{"mutatingwebhookconfigurations", "clusterroles", "clusterrolebindings", "roles", "rolebindings", "deployments", "services", "serviceaccounts"} {
+		out, err := system.Kubectl(ctx, "", "get", kind, "--all-namespaces", "--selector=app.kubernetes.io/instance="+playground.Release, "-o", "name")
+		if err != nil {
+			return err
+		}
+		if out != "" {
+			return fmt.Errorf("helm uninstall left behind: %s", out)
+		}
+	}
+	_, err := system.Kubectl(ctx, "", "get", "crd", "burstpolicies.autoburst.io", "clusterburstpolicies.autoburst.io")
+	return err
+}
+
+var namespaces atomic.Int32
+
+// namespace makes a namespace of its own for a test. After the test its
+// workloads are deleted, and their pods and container groups must go; the
+// namespace itself may take its time.
+func namespace(t *testing.T, prefix string, annotations map[string]string) string {
 	t.Helper()
+	name := fmt.Sprintf("%s-%d", prefix, namespaces.Add(1))
 	if err := system.CreateNamespace(t.Context(), name, annotations); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		ctx := context.Background()
+		if _, err := system.Kubectl(ctx, "", "--namespace="+name, "delete", "deployments,daemonsets,jobs,pods", "--all", "--wait=false"); err != nil {
+			t.Error(err)
+		}
+		eventually(t, time.Minute, "the pods of namespace "+name+" and their container groups are gone", func(ctx context.Context) (bool, error) {
+			list, err := client().CoreV1().Pods(name).List(ctx, metav1.ListOptions{})
+			if err != nil {
+				return false, err
+			}
+			groups := groupsOf(name)
+			if len(list.Items)+groups > 0 {
+				return false, fmt.Errorf("%d pods and %d groups are left", len(list.Items), groups)
+			}
+			return true, nil
+		})
 		if _, err := system.Kubectl(ctx, "", "delete", "namespace", name, "--wait=false"); err != nil {
 			t.Error(err)
 		}
-		eventually(t, time.Minute, "namespace "+name+" is gone", func(ctx context.Context) (bool, error) {
-			list, err := client().CoreV1().Namespaces().List(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + name})
-			return err == nil && len(list.Items) == 0, err
-		})
 		if t.Failed() {
 			t.Log(system.Logs(15))
 		}
 	})
 	return name
+}
+
+// groupsOf counts the groups that the clouds hold for pods of a namespace, by
+// the ownership tags.
+func groupsOf(namespace string) int {
+	n := 0
+	for _, node := range []string{eciNode, aciNode} {
+		for _, g := range system.Groups(node) {
+			for key, value := range g.Tags() {
+				if strings.HasSuffix(key, "namespace") && value == namespace {
+					n++
+				}
+			}
+		}
+	}
+	return n
 }
 
 func overflow() map[string]string { return map[string]string{"autoburst.io/mode": "Overflow"} }

@@ -108,6 +108,13 @@ func (g *Group) Snapshot() State {
 	}
 }
 
+// Tags are the tags of the group.
+func (g *Group) Tags() map[string]string {
+	g.lock()
+	defer g.unlock()
+	return maps.Clone(g.spec.Tags)
+}
+
 // SetTags replaces the group's tags. The billing record keeps the old ones.
 func (g *Group) SetTags(tags map[string]string) {
 	g.lock()
