@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -255,6 +256,34 @@ func TestKubeletAPIAsksWhoCalls(t *testing.T) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Errorf("ServeAPI returned %v", err)
+	}
+}
+
+func TestOwnCertificateIsRenewed(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	r := &renewed{node: newBedConfig().Node, now: func() time.Time { return now }}
+	serial := func() string {
+		c, err := r.get(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaf, err := x509.ParseCertificate(c.Certificate[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if now.Before(leaf.NotBefore) || now.After(leaf.NotAfter) {
+			t.Errorf("at %s the certificate is valid from %s to %s", now, leaf.NotBefore, leaf.NotAfter)
+		}
+		return leaf.SerialNumber.String()
+	}
+	first := serial()
+	now = now.AddDate(0, 6, 0)
+	if serial() != first {
+		t.Error("a new certificate after half a year")
+	}
+	now = now.AddDate(0, 6, -10)
+	if serial() == first {
+		t.Error("no new certificate shortly before the end of the old")
 	}
 }
 

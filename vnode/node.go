@@ -20,10 +20,6 @@ import (
 )
 
 const (
-	// UnreachableTaintKey is the key of the NoSchedule taint that the node bears
-	// while its cloud does not answer. The node stays Ready and keeps its pods.
-	UnreachableTaintKey = "autoburst.io/cloud-unreachable"
-
 	// taintsAnnotation holds the taints that the agent put on the node, so that
 	// it can take back one that its settings do not name any more.
 	taintsAnnotation = "autoburst.io/agent-taints"
@@ -210,7 +206,7 @@ func agentTaints(s NodeSettings, h health) []corev1.Taint {
 		})
 	}
 	if h.ready.ok && !h.reachable.ok {
-		taints = append(taints, corev1.Taint{Key: UnreachableTaintKey, Effect: corev1.TaintEffectNoSchedule})
+		taints = append(taints, corev1.Taint{Key: v1alpha1.CloudUnreachableTaintKey, Effect: corev1.TaintEffectNoSchedule})
 	}
 	return taints
 }
@@ -227,7 +223,7 @@ func taintKeys(taints []corev1.Taint) string {
 // and all others as they are, and whether anything changes. before is the
 // agent's annotation on the node.
 func mergeTaints(current, wanted []corev1.Taint, before string) ([]corev1.Taint, bool) {
-	own := map[string]bool{UnreachableTaintKey + ":" + string(corev1.TaintEffectNoSchedule): true}
+	own := map[string]bool{v1alpha1.CloudUnreachableTaintKey + ":" + string(corev1.TaintEffectNoSchedule): true}
 	for _, key := range strings.Split(before, ",") {
 		own[key] = true
 	}

@@ -129,7 +129,7 @@ func TestWrongCredentialsAtStart(t *testing.T) {
 }
 
 func TestOutageKeepsTheNodeReady(t *testing.T) {
-	unreachable := UnreachableTaintKey + "=:NoSchedule"
+	unreachable := v1alpha1.CloudUnreachableTaintKey + "=:NoSchedule"
 	bubble(t, "of a cloud that answered", func(t *testing.T) {
 		b := newBed(t)
 		b.start()
@@ -142,7 +142,7 @@ func TestOutageKeepsTheNodeReady(t *testing.T) {
 			}
 			return nil
 		})
-		b.settle(time.Hour)
+		b.settle(20 * time.Minute)
 		node := b.node("stays Ready", has(corev1.NodeReady, corev1.ConditionTrue, ""))
 		if age := time.Since(nodeCondition(node, corev1.NodeReady).LastHeartbeatTime.Time); age > 2*time.Minute {
 			t.Errorf("the last heartbeat is %s old", age)
@@ -242,7 +242,7 @@ func TestMergeTaints(t *testing.T) {
 	soft := corev1.Taint{Key: "autoburst.io/last-resort-1", Effect: corev1.TaintEffectPreferNoSchedule}
 	foreign := corev1.Taint{Key: "node.kubernetes.io/not-ready", Effect: corev1.TaintEffectNoExecute, TimeAdded: &metav1.Time{Time: time.Unix(1, 0)}}
 	old := corev1.Taint{Key: "old.example.com/key", Effect: corev1.TaintEffectNoSchedule}
-	down := corev1.Taint{Key: UnreachableTaintKey, Effect: corev1.TaintEffectNoSchedule}
+	down := corev1.Taint{Key: v1alpha1.CloudUnreachableTaintKey, Effect: corev1.TaintEffectNoSchedule}
 	for name, test := range map[string]struct {
 		current, wanted []corev1.Taint
 		before          string

@@ -66,7 +66,7 @@ func (r *reconciler) createGroup(ctx context.Context, uid types.UID, v view) (ti
 	if refusals := burstable.Check(v.pod, r.provider.Capabilities()); len(refusals) > 0 {
 		fields := make([]string, len(refusals))
 		for i, f := range refusals {
-			fields[i] = f.String()
+			fields[i] = strings.TrimSuffix(f.String(), ".")
 		}
 		r.metrics.refused.Inc()
 		return 0, r.failPod(ctx, uid, v, ReasonUnsupported, fmt.Sprintf(

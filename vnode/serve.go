@@ -68,11 +68,7 @@ func (a *Agent) ServeAPI(ctx context.Context, listener net.Listener, s APISettin
 		wg.Go(func() { files.Run(ctx, 1) })
 		config.GetCertificate = (&certificateOf{source: files}).get
 	} else {
-		certificate, err := selfSigned(a.cfg.Node, a.clock.Now())
-		if err != nil {
-			return err
-		}
-		config.Certificates = []tls.Certificate{certificate}
+		config.GetCertificate = (&renewed{node: a.cfg.Node, now: a.clock.Now}).get
 	}
 	handler, err := a.authenticated(a.Handler(), ca)
 	if err != nil {
@@ -203,7 +199,35 @@ func (c *certificateOf) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return c.parsed, nil
 }
 
-// selfSigned makes a serving certificate for a node, valid for a year.
+// ownLifetime is how long a certificate signed by itself is valid; a new one is
+// made a month before its end.
+const ownLifetime = 365 * 24 * time.Hour
+
+// renewed makes a node's own certificates.
+type renewed struct {
+	node NodeSettings
+	now  func() time.Time
+
+	mu      sync.Mutex
+	current *tls.Certificate
+	until   time.Time
+}
+
+func (r *renewed) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	now := r.now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.current == nil || now.After(r.until) {
+		certificate, err := selfSigned(r.node, now)
+		if err != nil {
+			return nil, err
+		}
+		r.current, r.until = &certificate, now.Add(ownLifetime-30*24*time.Hour)
+	}
+	return r.current, nil
+}
+
+// selfSigned makes a serving certificate for a node.
 func selfSigned(node NodeSettings, now time.Time) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -215,7 +239,7 @@ func selfSigned(node NodeSettings, now time.Time) (tls.Certificate, error) {
 	}
 	template := &x509.Certificate{
 		SerialNumber: serial, Subject: pkix.Name{CommonName: node.Name},
-		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(1, 0, 0),
+		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(ownLifetime),
 		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		BasicConstraintsValid: true, IsCA: false,
 		DNSNames: []string{node.Name}, IPAddresses: []net.IP{net.ParseIP(node.InternalIP)},

@@ -28,7 +28,9 @@ type Feature string
 // The features. What is in none of them is carried out for every cloud, or
 // refused for every cloud; the tables in fields.go say which.
 const (
-	// ActiveDeadline ends the pod after spec.activeDeadlineSeconds.
+	// ActiveDeadline ends the pod after spec.activeDeadlineSeconds. The agent
+	// does so by its own timer; a cloud that can is told besides, and so ends the
+	// pod even while the agent is away.
 	ActiveDeadline Feature = "ActiveDeadline"
 	// TerminationGracePeriod honours spec.terminationGracePeriodSeconds. A pod
 	// with the value that the API server writes into every pod, 30, does not need
@@ -63,6 +65,8 @@ const (
 	// SeccompProfile honours seccompProfile of type RuntimeDefault or Unconfined.
 	SeccompProfile Feature = "SeccompProfile"
 
+	// SharedPorts lets two containers of a pod declare the same port and protocol.
+	SharedPorts Feature = "SharedPorts"
 	// ArgsWithoutCommand passes arguments to the image's own entry point.
 	ArgsWithoutCommand Feature = "ArgsWithoutCommand"
 	// WorkingDir honours workingDir.
@@ -103,7 +107,7 @@ var Features = []Feature{
 	ActiveDeadline, TerminationGracePeriod, DNSConfig, Hostname, HostAliases,
 	Sysctls, RunAsUser, RunAsGroup, InitRunAsGroup, RunAsNonRoot, InitRunAsNonRoot,
 	ReadOnlyRootFilesystem, CapabilitiesAdd, CapabilitiesDrop, NoPrivilegeEscalation, SeccompProfile,
-	ArgsWithoutCommand, WorkingDir, PodIPEnv, Stdin, TTY, Lifecycle, EphemeralStorage,
+	SharedPorts, ArgsWithoutCommand, WorkingDir, PodIPEnv, Stdin, TTY, Lifecycle, EphemeralStorage,
 	ExecProbe, HTTPProbe, TCPProbe, HTTPProbeHeaders, ProbeSuccessThreshold,
 	EmptyDirMemory, EmptyDirSizeLimit, FileModes, NestedFilePaths, SubPath,
 }
@@ -111,9 +115,10 @@ var Features = []Feature{
 // Limits are the bounds of one pod on a cloud. Zero means no bound is known.
 type Limits struct {
 	// Containers is how many containers, and InitContainers how many init
-	// containers, a pod may have.
+	// containers, a pod may have; AllContainers is how many of both together.
 	Containers     int `json:"containers,omitempty"`
 	InitContainers int `json:"initContainers,omitempty"`
+	AllContainers  int `json:"allContainers,omitempty"`
 	// Volumes is how many volumes a pod may have.
 	Volumes int `json:"volumes,omitempty"`
 	// MilliCPU is the largest sum of CPU in thousandths of a vCPU, MemoryBytes
@@ -136,8 +141,9 @@ type Limits struct {
 	ProbeCommand int `json:"probeCommand,omitempty"`
 	// Ports is how many ports the containers of a pod may declare together.
 	Ports int `json:"ports,omitempty"`
-	// ReservedPorts may not be used by a container.
-	ReservedPorts []int32 `json:"reservedPorts,omitempty"`
+	// ReservedPortRanges are the ports, of any protocol, that no container may
+	// declare.
+	ReservedPortRanges []PortRange `json:"reservedPortRanges,omitempty"`
 	// Capabilities are the Linux capabilities that CapabilitiesAdd gives; empty
 	// means any.
 	Capabilities []string `json:"capabilities,omitempty"`

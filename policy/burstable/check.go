@@ -19,6 +19,8 @@ func check(pod *corev1.Pod, caps Capabilities) []Refusal {
 	c.containers(&root, "containers", spec.Containers, spec, false)
 	apply(&c, &root, podRules, spec)
 	c.podSecurity(&root, spec)
+	c.bound(&root, "containers", "containers and init containers together", len(spec.Containers)+len(spec.InitContainers), caps.Limits.AllContainers)
+	c.sharedPorts(&root, spec.Containers)
 	c.sizes(&root, spec)
 	return c.refusals
 }
@@ -135,16 +137,6 @@ func (c *checker) containers(root *path, field string, list []corev1.Container, 
 		c.security(&at, ctr.SecurityContext, spec.SecurityContext, init)
 		c.resourceNames(&at, "resources.requests", ctr.Resources.Requests)
 		c.resourceNames(&at, "resources.limits", ctr.Resources.Limits)
-	}
-}
-
-func (c *checker) ports(at *path, ports []corev1.ContainerPort) {
-	for i := range ports {
-		p := path{parent: at, name: "ports", index: i}
-		apply(c, &p, portRules, &ports[i])
-		if slices.Contains(c.caps.Limits.ReservedPorts, ports[i].ContainerPort) {
-			c.lacks(&p, "containerPort", "keeps this port for itself; use another one")
-		}
 	}
 }
 

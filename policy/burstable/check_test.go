@@ -117,6 +117,44 @@ func TestRefusals(t *testing.T) {
 			caps: Capabilities{Provider: "eci", Limits: Limits{MilliCPU: 64000}},
 			want: []Refusal{{"spec.containers", `The cloud "eci" gives a pod at most 64 of cpu; its containers ask for 65.`}},
 		},
+		"a reserved port says which are": {
+			change: func(s *corev1.PodSpec) { s.Containers[0].Ports[0].ContainerPort = 27017 },
+			caps:   Capabilities{Provider: "aci", Limits: Limits{ReservedPortRanges: []PortRange{{22, 22}, {20000, 30000}}}},
+			want: []Refusal{{"spec.containers[0].ports[0].containerPort",
+				`The cloud "aci" keeps the port 27017 for itself (reserved: 20000-30000); use another one.`}},
+		},
+		"ports beside the reserved ones": {
+			change: func(s *corev1.PodSpec) {
+				s.Containers[0].Ports = []corev1.ContainerPort{{ContainerPort: 19999}, {ContainerPort: 30001}}
+			},
+			caps: Capabilities{Provider: "aci", Limits: Limits{ReservedPortRanges: []PortRange{{20000, 30000}}}},
+		},
+		"a port that another container has": {
+			change: func(s *corev1.PodSpec) {
+				s.Containers = append(s.Containers, corev1.Container{Name: "b", Ports: []corev1.ContainerPort{{ContainerPort: 81}, {ContainerPort: 80}}})
+			},
+			caps: Capabilities{Provider: "aci"},
+			want: []Refusal{{"spec.containers[1].ports[1].containerPort",
+				`The cloud "aci" gives all containers of a pod one set of ports, and 80/TCP is that of spec.containers[0].ports[0] already; use another one.`}},
+		},
+		"another protocol is another port, and init containers are gone by then": {
+			change: func(s *corev1.PodSpec) {
+				udp := []corev1.ContainerPort{{ContainerPort: 80, Protocol: corev1.ProtocolUDP}}
+				s.Containers = append(s.Containers, corev1.Container{Name: "b", Ports: udp})
+				s.InitContainers = []corev1.Container{{Name: "i", Ports: udp}}
+			},
+			caps: Capabilities{Provider: "aci"},
+		},
+		"containers and init containers count together": {
+			change: func(s *corev1.PodSpec) { s.InitContainers = make([]corev1.Container, 60) },
+			caps:   Capabilities{Provider: "aci", Limits: Limits{AllContainers: 60}},
+			want: []Refusal{{"spec.containers",
+				`The cloud "aci" allows at most 60 containers and init containers together; there are 61.`}},
+		},
+		"as many as there may be": {
+			change: func(s *corev1.PodSpec) { s.InitContainers = make([]corev1.Container, 59) },
+			caps:   Capabilities{Provider: "aci", Limits: Limits{AllContainers: 60}},
+		},
 		"a probe may name a port of its container": {
 			change: func(s *corev1.PodSpec) {
 				s.Containers[0].LivenessProbe = &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Port: intstr.FromString("web")}}}
@@ -230,10 +268,58 @@ func TestCapabilitiesRoundTrip(t *testing.T) {
 	}
 }
 
+func TestPortRangeText(t *testing.T) {
+	tests := map[string]struct {
+		text string
+		want PortRange
+		bad  bool
+	}{
+		"one port":      {text: "22", want: PortRange{22, 22}},
+		"a range":       {text: "49152-65534", want: PortRange{49152, 65534}},
+		"no port":       {text: "", bad: true},
+		"port 0":        {text: "0", bad: true},
+		"too high":      {text: "1-65536", bad: true},
+		"backwards":     {text: "9-8", bad: true},
+		"no end":        {text: "9-", bad: true},
+		"more than two": {text: "1-2-3", bad: true},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			var got PortRange
+			if err := got.UnmarshalText([]byte(tt.text)); (err != nil) != tt.bad {
+				t.Fatalf("error %v, want one: %v", err, tt.bad)
+			}
+			if tt.bad {
+				return
+			}
+			if got != tt.want || got.String() != tt.text {
+				t.Errorf("%q was read as %+v (%s), want %+v", tt.text, got, got, tt.want)
+			}
+		})
+	}
+}
+
 func TestNoAllocationForAPodThatPasses(t *testing.T) {
-	pod, caps := admitted(), everything()
-	if n := testing.AllocsPerRun(100, func() { Check(pod, caps) }); n > 0 {
-		t.Errorf("%v allocations for a pod that passes, want 0", n)
+	tests := map[string]struct {
+		caps   Capabilities
+		change func(*corev1.PodSpec)
+	}{
+		"one port": {everything(), func(*corev1.PodSpec) {}},
+		"ports of their own": {without(SharedPorts), func(s *corev1.PodSpec) {
+			s.Containers = append(s.Containers, corev1.Container{Name: "b", Ports: []corev1.ContainerPort{{ContainerPort: 1}, {ContainerPort: 2}, {ContainerPort: 3}}})
+		}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			pod := admitted()
+			tt.change(&pod.Spec)
+			if got := Check(pod, tt.caps); got != nil {
+				t.Fatalf("refused %v", got)
+			}
+			if n := testing.AllocsPerRun(100, func() { Check(pod, tt.caps) }); n > 0 {
+				t.Errorf("%v allocations, want 0", n)
+			}
+		})
 	}
 }
 

@@ -186,6 +186,10 @@ var uses = []use{
 		s.InitContainers = make([]corev1.Container, testLimits.InitContainers+1)
 	}},
 	{"spec.containers", "", func(s *corev1.PodSpec) { s.Containers = make([]corev1.Container, testLimits.Containers+1) }},
+	{"spec.containers", "", func(s *corev1.PodSpec) {
+		s.InitContainers = make([]corev1.Container, testLimits.InitContainers)
+		s.Containers = make([]corev1.Container, testLimits.AllContainers-testLimits.InitContainers+1)
+	}},
 	{"spec.volumes", "", func(s *corev1.PodSpec) { s.Volumes = make([]corev1.Volume, testLimits.Volumes+1) }},
 
 	{"spec.securityContext.seLinuxOptions", "", podSecurity(func(s *corev1.PodSecurityContext) { s.SELinuxOptions = &corev1.SELinuxOptions{} })},
@@ -214,7 +218,14 @@ var uses = []use{
 	{"spec.containers.ports.hostPort", "", port(corev1.ContainerPort{HostPort: 1})},
 	{"spec.containers.ports.hostIP", "", port(corev1.ContainerPort{HostIP: "1.2.3.4"})},
 	{"spec.containers.ports.protocol", "", port(corev1.ContainerPort{Protocol: corev1.ProtocolSCTP})},
-	{"spec.containers.ports.containerPort", "", port(corev1.ContainerPort{ContainerPort: testLimits.ReservedPorts[0]})},
+	{"spec.containers.ports.containerPort", "", port(corev1.ContainerPort{ContainerPort: testLimits.ReservedPortRanges[0].First})},
+	{"spec.containers.ports.containerPort", "", port(corev1.ContainerPort{ContainerPort: testLimits.ReservedPortRanges[1].Last})},
+	{"spec.containers.ports.containerPort", SharedPorts, func(s *corev1.PodSpec) {
+		s.Containers = []corev1.Container{
+			{Name: "a", Ports: []corev1.ContainerPort{{ContainerPort: 80}}},
+			{Name: "b", Ports: []corev1.ContainerPort{{ContainerPort: 80, Protocol: corev1.ProtocolTCP}}},
+		}
+	}},
 	{"spec.containers", "", first(func(c *corev1.Container) { c.Ports = make([]corev1.ContainerPort, testLimits.Ports+1) })},
 	{"spec.containers.envFrom.prefix", "", first(func(c *corev1.Container) { c.EnvFrom = []corev1.EnvFromSource{{Prefix: "a."}} })},
 	{"spec.containers.env.name", "", env(corev1.EnvVar{Name: "a.b"})},
@@ -356,9 +367,9 @@ func allUses() []use {
 }
 
 var testLimits = Limits{
-	Containers: 3, InitContainers: 2, Volumes: 4, MilliCPU: 64000, MemoryBytes: 512 << 30,
+	Containers: 3, InitContainers: 2, AllContainers: 4, Volumes: 4, MilliCPU: 64000, MemoryBytes: 512 << 30,
 	EphemeralStorageBytes: 30 << 30, EnvNameBytes: 128, EnvValueBytes: 256, FileBytes: 1 << 10,
-	Command: 100, Args: 10, ProbeCommand: 20, Ports: 5, ReservedPorts: []int32{111},
+	Command: 100, Args: 10, ProbeCommand: 20, Ports: 5, ReservedPortRanges: []PortRange{{111, 111}, {20000, 30000}},
 	Capabilities: []string{"NET_ADMIN", "NET_RAW"},
 }
 
@@ -410,6 +421,9 @@ func TestEveryFeatureIsUsed(t *testing.T) {
 	for _, f := range Features {
 		if !seen[f] {
 			t.Errorf("feature %s carries out no field", f)
+		}
+		if f.Describe() == "" {
+			t.Errorf("feature %s has no description", f)
 		}
 	}
 	if n := len(slices.Compact(slices.Sorted(slices.Values(Features)))); n != len(Features) {

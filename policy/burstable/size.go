@@ -56,7 +56,7 @@ func sizeOfList(l corev1.ResourceList) Size {
 	return Size{MilliCPU: cpu.MilliValue(), MemoryBytes: memory.Value(), EphemeralStorageBytes: disk.Value()}
 }
 
-// sizes compares the pod's size and its number of ports with the limits.
+// sizes compares the pod's size with the limits.
 func (c *checker) sizes(root *path, spec *corev1.PodSpec) {
 	limits := &c.caps.Limits
 	size := SizeOf(spec)
@@ -72,11 +72,6 @@ func (c *checker) sizes(root *path, spec *corev1.PodSpec) {
 		c.tooLarge(root, corev1.ResourceEphemeralStorage,
 			resource.NewQuantity(size.EphemeralStorageBytes, resource.BinarySI), resource.NewQuantity(most, resource.BinarySI))
 	}
-	ports := 0
-	for i := range spec.Containers {
-		ports += len(spec.Containers[i].Ports)
-	}
-	c.bound(root, "containers", "ports in all containers", ports, limits.Ports)
 }
 
 func (c *checker) tooLarge(root *path, name corev1.ResourceName, have, most *resource.Quantity) {

@@ -235,7 +235,7 @@ func virtualNode(n *corev1.Node) *policy.VirtualNode {
 // passing tells whether a taint only tells a condition of the node that passes,
 // such as node.kubernetes.io/not-ready.
 func passing(t corev1.Taint) bool {
-	return strings.HasPrefix(t.Key, "node.kubernetes.io/") ||
+	return t.Key == v1alpha1.CloudUnreachableTaintKey || strings.HasPrefix(t.Key, "node.kubernetes.io/") ||
 		strings.HasPrefix(t.Key, "node.cloudprovider.kubernetes.io/")
 }
 

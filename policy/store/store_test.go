@@ -199,12 +199,16 @@ func TestSnapshotFollows(t *testing.T) {
 	if !vn.Ready || len(vn.HardTaints) != 1 || len(vn.SoftTaints) != 1 || vn.Capabilities == nil || vn.Capabilities.Provider != "eci" {
 		t.Errorf("the virtual node is shown as %+v", vn)
 	}
-	unreachable := eci()
-	unreachable.Spec.Taints = append(unreachable.Spec.Taints, corev1.Taint{Key: "node.kubernetes.io/unreachable", Effect: corev1.TaintEffectNoSchedule})
-	src.nodes.Modify(unreachable)
-	eventually(t, "it is not ready", func() bool { return !st.Snapshot().VirtualNodes[0].Ready })
-	if n := len(st.Snapshot().VirtualNodes[0].HardTaints); n != 1 {
-		t.Errorf("%d hard taints, want 1: a passing condition is none", n)
+	for _, key := range []string{"node.kubernetes.io/unreachable", v1alpha1.CloudUnreachableTaintKey} {
+		src.nodes.Modify(eci())
+		eventually(t, "it is ready", func() bool { return st.Snapshot().VirtualNodes[0].Ready })
+		unreachable := eci()
+		unreachable.Spec.Taints = append(unreachable.Spec.Taints, corev1.Taint{Key: key, Effect: corev1.TaintEffectNoSchedule})
+		src.nodes.Modify(unreachable)
+		eventually(t, "it is not ready with the taint "+key, func() bool { return !st.Snapshot().VirtualNodes[0].Ready })
+		if n := len(st.Snapshot().VirtualNodes[0].HardTaints); n != 1 {
+			t.Errorf("%d hard taints with %s, want 1: a passing condition is none", n, key)
+		}
 	}
 
 	tainted := readyLocal("a")

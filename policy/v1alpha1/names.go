@@ -43,6 +43,10 @@ const (
 	SoftTaintPrefix = "autoburst.io/last-resort-"
 	// SoftTaints is how many of them a virtual node bears.
 	SoftTaints = 4
+	// CloudUnreachableTaintKey is the key of the NoSchedule taint that a virtual
+	// node bears while its cloud does not answer. The node stays Ready and keeps
+	// its pods. No toleration of it is ever injected.
+	CloudUnreachableTaintKey = "autoburst.io/cloud-unreachable"
 	// CapabilitiesAnnotation is a burstable.Capabilities as JSON.
 	CapabilitiesAnnotation = "autoburst.io/capabilities"
 	// CloudReachableCondition and CapacityAvailableCondition are conditions of a

@@ -6,6 +6,8 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"maps"
+	"math"
 	"net/http"
 	"os"
 	"slices"
@@ -13,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 	corev1 "k8s.io/api/core/v1"
@@ -33,7 +36,7 @@ const (
 	maxLateP99        = 150 * time.Millisecond
 	maxHandlerP99     = 2 * time.Millisecond
 	// rounds of the side-by-side comparison; the median ratio counts.
-	rounds = 3
+	rounds = 5
 )
 
 var (
@@ -110,15 +113,10 @@ func create(ctx context.Context, list []*corev1.Pod) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	namespace := list[0].Namespace
-	existing, err := client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
+	_, events, err := playground.WatchPods(ctx, client, namespace)
 	if err != nil {
 		return 0, err
 	}
-	watch, err := client.CoreV1().Pods(namespace).Watch(ctx, metav1.ListOptions{ResourceVersion: existing.ResourceVersion})
-	if err != nil {
-		return 0, err
-	}
-	defer watch.Stop()
 	begin := time.Now()
 	work := make(chan *corev1.Pod)
 	errs := make(chan error, len(list))
@@ -141,12 +139,14 @@ func create(ctx context.Context, list []*corev1.Pod) (time.Duration, error) {
 	bound := map[types.UID]bool{}
 	for len(bound) < len(list) {
 		select {
-		case e, ok := <-watch.ResultChan():
-			if !ok {
-				return 0, fmt.Errorf("the watch ended after %d of %d pods were bound", len(bound), len(list))
-			}
-			if pod, ok := e.Object.(*corev1.Pod); ok && pod.Spec.NodeName != "" {
-				bound[pod.UID] = true
+		case e, ok := <-events:
+			switch {
+			case !ok:
+				return 0, fmt.Errorf("only %d of %d pods were bound: %w", len(bound), len(list), ctx.Err())
+			case e.Err != nil:
+				return 0, e.Err
+			case e.Pod.Spec.NodeName != "":
+				bound[e.Pod.UID] = true
 			}
 		case err := <-errs:
 			return 0, err
@@ -185,18 +185,30 @@ func BenchmarkBurst(b *testing.B) {
 	}
 	for b.Loop() {
 		var ratios, hands, admissions []float64
+		before := handlerHistogram(b)
 		for round := range rounds + 1 {
-			hand, err := create(b.Context(), pods("by-hand", burstPods, byHand))
-			if err != nil {
-				b.Fatal(err)
+			var hand, admission time.Duration
+			runs := []func() error{
+				func() (err error) {
+					hand, err = create(b.Context(), pods("by-hand", burstPods, byHand))
+					remove(b, "by-hand")
+					return err
+				},
+				func() (err error) {
+					admission, err = create(b.Context(), pods("served", burstPods, nil))
+					checkGrants(b, "Admission")
+					remove(b, "served")
+					return err
+				},
 			}
-			remove(b, "by-hand")
-			admission, err := create(b.Context(), pods("served", burstPods, nil))
-			if err != nil {
-				b.Fatal(err)
+			if round%2 == 1 { // neither is always first
+				slices.Reverse(runs)
 			}
-			checkGrants(b, "Admission")
-			remove(b, "served")
+			for _, run := range runs {
+				if err := run(); err != nil {
+					b.Fatal(err)
+				}
+			}
 			if round == 0 {
 				continue // connections, caches
 			}
@@ -206,6 +218,7 @@ func BenchmarkBurst(b *testing.B) {
 		b.ReportMetric(median(hands), "s/by-hand")
 		b.ReportMetric(median(admissions), "s/at-admission")
 		b.ReportMetric(median(ratios), "ratio")
+		b.ReportMetric(handlerHistogram(b).since(before, 0.99)*1000, "ms/handler-p99-at-most")
 		if r := median(ratios); r > maxAdmissionRatio {
 			b.Errorf("200 pods granted at admission took %.2f times what they take with a toleration by hand (each run: %.2f), want at most %.2f", r, ratios, maxAdmissionRatio)
 		}
@@ -270,11 +283,7 @@ func BenchmarkLateGrant(b *testing.B) {
 func watchGrants(b *testing.B) (<-chan time.Duration, func()) {
 	b.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	list, err := client.CoreV1().Pods("served").List(ctx, metav1.ListOptions{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	watch, err := client.CoreV1().Pods("served").Watch(ctx, metav1.ListOptions{ResourceVersion: list.ResourceVersion})
+	_, events, err := playground.WatchPods(ctx, client, "served")
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -284,9 +293,9 @@ func watchGrants(b *testing.B) (<-chan time.Duration, func()) {
 		defer close(done)
 		refused := map[types.UID]time.Time{}
 		granted := map[types.UID]bool{}
-		for e := range watch.ResultChan() {
-			pod, ok := e.Object.(*corev1.Pod)
-			if !ok || granted[pod.UID] {
+		for e := range events {
+			pod := e.Pod
+			if e.Err != nil || granted[pod.UID] {
 				continue
 			}
 			if refused[pod.UID].IsZero() && unschedulable(pod) {
@@ -298,7 +307,7 @@ func watchGrants(b *testing.B) (<-chan time.Duration, func()) {
 			}
 		}
 	}()
-	return grants, func() { watch.Stop(); cancel(); <-done }
+	return grants, func() { cancel(); <-done }
 }
 
 func unschedulable(p *corev1.Pod) bool {
@@ -310,61 +319,95 @@ func unschedulable(p *corev1.Pod) bool {
 	return false
 }
 
-// BenchmarkHandler reads the webhook's own histogram after the bursts of the
-// benchmarks before it.
+// BenchmarkHandler reads the webhook's own histograms over 1,000 creations at
+// 100 a second through the API server. The pods bear a scheduling gate, so that
+// what follows a creation (scheduler, agents and clouds, all on this machine)
+// does not take the processor from the webhook.
 func BenchmarkHandler(b *testing.B) {
+	const count, perSecond = 1000, 100
 	for b.Loop() {
-		if _, err := create(b.Context(), pods("served", burstPods, nil)); err != nil {
-			b.Fatal(err)
+		before := handlerHistogram(b)
+		list := pods("served", count, func(p *corev1.Pod) {
+			p.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "autoburst.test/bench"}}
+		})
+		var creators sync.WaitGroup
+		tick := time.NewTicker(time.Second / perSecond)
+		for _, pod := range list {
+			<-tick.C
+			creators.Go(func() {
+				if _, err := client.CoreV1().Pods("served").Create(b.Context(), pod, metav1.CreateOptions{}); err != nil {
+					b.Error(err)
+				}
+			})
+		}
+		tick.Stop()
+		creators.Wait()
+		after := handlerHistogram(b)
+		if n := after[math.Inf(1)] - before[math.Inf(1)]; n < count {
+			b.Fatalf("the webhook counted %d admissions, want %d", n, count)
 		}
 		remove(b, "served")
-		worst := 0.0
-		for _, c := range system.Controllers() {
-			p99, err := handlerP99(b.Context(), c.Metrics)
-			if err != nil {
-				b.Fatal(err)
-			}
-			worst = max(worst, p99)
-		}
-		b.ReportMetric(worst*1000, "ms/p99-at-most")
-		if worst > maxHandlerP99.Seconds() {
-			b.Errorf("99 %% of admissions were handled within %.1f ms, want %s", worst*1000, maxHandlerP99)
+		p50, p99 := after.since(before, 0.50), after.since(before, 0.99)
+		b.ReportMetric(p50*1000, "ms/p50-at-most")
+		b.ReportMetric(p99*1000, "ms/p99-at-most")
+		if p99 > maxHandlerP99.Seconds() {
+			b.Errorf("99 %% of admissions were handled within %.1f ms, want %s", p99*1000, maxHandlerP99)
 		}
 	}
 }
 
-// handlerP99 is the upper bound of the histogram's bucket that holds the 99th
-// percentile.
-func handlerP99(ctx context.Context, address string) (float64, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/metrics", nil)
-	if err != nil {
-		return 0, err
+// histogram are cumulative counts by upper bound in seconds, of all replicas.
+type histogram map[float64]uint64
+
+// since is the upper bound of the bucket that holds the quantile of what came
+// after an earlier reading.
+func (h histogram) since(earlier histogram, quantile float64) float64 {
+	bounds := slices.Sorted(maps.Keys(h))
+	total := h[math.Inf(1)] - earlier[math.Inf(1)]
+	for _, bound := range bounds {
+		if float64(h[bound]-earlier[bound]) >= quantile*float64(total) {
+			return bound
+		}
 	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return 0, err
-	}
-	defer resp.Body.Close()
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(resp.Body)
-	if err != nil {
-		return 0, err
-	}
-	family := families["autoburst_webhook_duration_seconds"]
-	if family == nil {
-		return 0, fmt.Errorf("%s has no autoburst_webhook_duration_seconds", address)
-	}
-	worst := 0.0
-	for _, m := range family.GetMetric() {
-		want := float64(m.GetHistogram().GetSampleCount()) * 0.99
-		for _, bucket := range m.GetHistogram().GetBucket() {
-			if float64(bucket.GetCumulativeCount()) >= want {
-				worst = max(worst, bucket.GetUpperBound())
-				break
+	return math.Inf(1)
+}
+
+func handlerHistogram(b *testing.B) histogram {
+	b.Helper()
+	sum := histogram{}
+	for _, c := range system.Controllers() {
+		families, err := scrape(b.Context(), c.Metrics)
+		if err != nil {
+			b.Fatal(err)
+		}
+		family := families["autoburst_webhook_duration_seconds"]
+		if family == nil {
+			b.Fatalf("%s has no autoburst_webhook_duration_seconds", c.Metrics)
+		}
+		for _, m := range family.GetMetric() {
+			if !slices.ContainsFunc(m.GetLabel(), func(l *dto.LabelPair) bool { return l.GetValue() == "pods" }) {
+				continue // the hook on namespaces
+			}
+			for _, bucket := range m.GetHistogram().GetBucket() {
+				sum[bucket.GetUpperBound()] += bucket.GetCumulativeCount()
 			}
 		}
 	}
-	return worst, nil
+	return sum
+}
+
+func scrape(ctx context.Context, address string) (map[string]*dto.MetricFamily, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/metrics", nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	return parser.TextToMetricFamilies(resp.Body)
 }
 
 func median(values []float64) float64 {

@@ -21,6 +21,7 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -216,8 +217,14 @@ func (c *Cluster) Config() *rest.Config {
 	return config
 }
 
-// Client returns an administrator's client.
-func (c *Cluster) Client() *kubernetes.Clientset { return kubernetes.NewForConfigOrDie(c.Config()) }
+// Client returns an administrator's client. It speaks protobuf, as the control
+// plane's own programs do.
+func (c *Cluster) Client() *kubernetes.Clientset {
+	config := c.Config()
+	config.ContentType = runtime.ContentTypeProtobuf
+	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+	return kubernetes.NewForConfigOrDie(config)
+}
 
 func (c *Cluster) run(name string, args ...string) error {
 	p, err := StartProcess(c.Dir, name, nil, c.Binary, append([]string{name}, args...)...)

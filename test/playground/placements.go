@@ -2,6 +2,7 @@ package playground
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -45,24 +46,19 @@ func WatchPlacements(ctx context.Context, client kubernetes.Interface) (*Placeme
 	for _, n := range nodes.Items {
 		p.nodes[n.Name] = &n
 	}
-	pods, err := client.CoreV1().Pods("").List(ctx, metav1.ListOptions{})
-	if err != nil {
-		cancel()
-		return nil, err
-	}
-	for _, pod := range pods.Items {
-		p.pods[pod.UID], p.bound[pod.UID] = &pod, pod.Spec.NodeName
-	}
 	nodeEvents, err := client.CoreV1().Nodes().Watch(ctx, metav1.ListOptions{ResourceVersion: nodes.ResourceVersion})
 	if err != nil {
 		cancel()
 		return nil, err
 	}
-	podEvents, err := client.CoreV1().Pods("").Watch(ctx, metav1.ListOptions{ResourceVersion: pods.ResourceVersion})
+	pods, podEvents, err := WatchPods(ctx, client, "")
 	if err != nil {
 		cancel()
 		nodeEvents.Stop()
 		return nil, err
+	}
+	for _, pod := range pods {
+		p.pods[pod.UID], p.bound[pod.UID] = &pod, pod.Spec.NodeName
 	}
 	go p.run(ctx, nodeEvents, podEvents)
 	return p, nil
@@ -95,17 +91,16 @@ func (p *Placements) ByNode(namespaces ...string) map[string]int {
 	return count
 }
 
-func (p *Placements) run(ctx context.Context, nodes, pods watch.Interface) {
+func (p *Placements) run(ctx context.Context, nodes watch.Interface, pods <-chan PodEvent) {
 	defer close(p.stopped)
 	defer nodes.Stop()
-	defer pods.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case e, ok := <-nodes.ResultChan():
 			if !ok {
-				p.broken("nodes")
+				p.broken(errors.New("the watch of nodes ended"))
 				return
 			}
 			if n, ok := e.Object.(*corev1.Node); ok {
@@ -116,23 +111,24 @@ func (p *Placements) run(ctx context.Context, nodes, pods watch.Interface) {
 				}
 				p.mu.Unlock()
 			}
-		case e, ok := <-pods.ResultChan():
-			if !ok {
-				p.broken("pods")
+		case e, ok := <-pods:
+			switch {
+			case !ok:
+				return
+			case e.Err != nil:
+				p.broken(e.Err)
 				return
 			}
-			if pod, ok := e.Object.(*corev1.Pod); ok {
-				p.observe(e.Type, pod)
-			}
+			p.observe(e.Type, e.Pod)
 		}
 	}
 }
 
 // broken makes a lost watch visible: a judge that saw nothing must not acquit.
-func (p *Placements) broken(what string) {
+func (p *Placements) broken(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.strays = append(p.strays, "the watch of "+what+" ended early: placements after that are not judged")
+	p.strays = append(p.strays, fmt.Sprintf("placements from here on are not judged: %v", err))
 }
 
 func (p *Placements) observe(event watch.EventType, pod *corev1.Pod) {
