@@ -133,14 +133,14 @@ func (b *bed) eventually(what string, condition func() error) {
 		if err = condition(); err == nil {
 			return
 		}
-		time.Sleep(100 * time.Millisecond) // the bubble's clock moves at once
+		<-time.After(100 * time.Millisecond) // the bubble's clock moves at once
 	}
 	b.Fatalf("%s: not within 300 s: %v", what, err)
 }
 
 // settle lets the bubble's time pass.
 func (b *bed) settle(d time.Duration) {
-	time.Sleep(d)
+	<-time.After(d) // the bubble's clock moves at once
 	synctest.Wait()
 }
 
@@ -187,7 +187,7 @@ func (b *bed) absent(name string) {
 	b.eventually("pod "+name+" is gone", func() error {
 		_, err := b.client.CoreV1().Pods("default").Get(context.Background(), name, metav1.GetOptions{})
 		if !apierrors.IsNotFound(err) {
-			return fmt.Errorf("get returned %v", err)
+			return fmt.Errorf("get returned %w", err)
 		}
 		return nil
 	})

@@ -35,7 +35,6 @@ type options struct {
 	logLevel   slog.Level
 	logFormat  string
 	version    bool
-	shutdown   time.Duration
 }
 
 // clouds are the names under which a provider may be chosen, with the value of
@@ -84,7 +83,7 @@ func parse(args []string, getenv func(string) string, usage io.Writer) (options,
 	fs.StringVar(&o.api.CertFile, "tls-cert-file", env("APISERVER_CERT_LOCATION", ""), "serving certificate of the kubelet API; made in memory by default")
 	fs.StringVar(&o.api.KeyFile, "tls-private-key-file", env("APISERVER_KEY_LOCATION", ""), "key of the serving certificate")
 	fs.StringVar(&o.api.ClientCAFile, "client-ca-file", env("CLIENT_CA_FILE", ""), "authorities of client certificates; in a cluster, that of the ServiceAccount by default")
-	fs.StringVar(&o.metricsAt, "metrics-addr", ":10255", "address of /metrics, /healthz and /readyz, without TLS; empty serves none")
+	fs.StringVar(&o.metricsAt, "metrics-bind-address", ":10255", "address of /metrics, /healthz and /readyz, without TLS; empty serves none")
 
 	fs.IntVar(&o.config.Workers, "workers", 50, "pods that are worked on at once")
 	fs.DurationVar(&o.config.SweepInterval, "sweep-interval", 10*time.Second, "time between two comparisons of all pods with all groups")

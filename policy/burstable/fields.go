@@ -5,7 +5,8 @@ import (
 )
 
 // This file is the list of what can be in the way, field by field. A field of
-// the pod API is in one of these tables, in check.go's walk, or in carried.go.
+// the pod API is in one of these tables, in the walk of check.go, ports.go and
+// size.go, or in the list of coverage_test.go.
 
 const (
 	// defaultGraceSeconds and defaultFileMode are what the API server writes into

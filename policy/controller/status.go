@@ -38,7 +38,6 @@ type observed struct {
 	// spec is nil where overflow.pressure is unset.
 	pressure *v1alpha1.Pressure
 	open     bool
-	waiting  int32
 	counts   counts
 }
 

@@ -128,7 +128,7 @@ func (p *Playground) environment(ctx context.Context, c corev1.Container) ([]str
 					continue
 				}
 				if !ok {
-					return nil, fmt.Errorf("Secret %s has no key %s", secret.Name, from.SecretKeyRef.Key)
+					return nil, fmt.Errorf("the Secret %s has no key %s", secret.Name, from.SecretKeyRef.Key)
 				}
 				value = string(data)
 			case from.FieldRef != nil && from.FieldRef.FieldPath == "metadata.namespace":
@@ -214,7 +214,7 @@ func (p *Playground) StartAgent(ctx context.Context, node string, extraEnv ...st
 	name := fmt.Sprintf("autoburst-vnode-%s-%d", node, p.generation)
 	p.mu.Unlock()
 	a.Process, err = p.start(ctx, d, name, p.programs.agent, []string{
-		"--metrics-addr=" + a.Metrics, "--kubelet-bind-address=127.0.0.1", "--client-ca-file=" + p.CAFile(),
+		"--metrics-bind-address=" + a.Metrics, "--kubelet-bind-address=127.0.0.1", "--client-ca-file=" + p.CAFile(),
 	}, append([]string{"KUBELET_PORT=" + ports[0], "VKUBELET_POD_IP=127.0.0.1"}, extraEnv...))
 	if err != nil {
 		return nil, err

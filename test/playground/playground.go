@@ -30,8 +30,10 @@ const (
 	Namespace = "autoburst-system"
 	// Release is the name of the chart's release.
 	Release = "autoburst"
-	// ECINode and ACINode are the virtual nodes.
-	ECINode, ACINode = "virtual-eci", "virtual-aci"
+	// ECINode is the virtual node on ECI.
+	ECINode = "virtual-eci"
+	// ACINode is the virtual node on ACI.
+	ACINode = "virtual-aci"
 )
 
 var (
