@@ -4,7 +4,7 @@ import "github.com/autoburst/autoburst/policy/burstable"
 
 // Limits of one container group (service limits of Azure Container Instances).
 const (
-	maxContainers  = 60
+	maxContainers  = 60 // init containers count too
 	maxVolumes     = 20
 	maxPorts       = 5
 	maxEnvName     = 63
@@ -13,61 +13,40 @@ const (
 	maxSearchText  = 256
 )
 
-// portRange is an inclusive range of ports.
-type portRange struct{ first, last int32 }
-
-// reservedPorts are used by the service itself inside every group.
-var reservedPorts = []portRange{
-	{22, 22}, {1025, 1027}, {3389, 3399}, {9999, 9999}, {19000, 19000}, {19080, 19080},
-	{19100, 19100}, {19390, 19390}, {20000, 30000}, {49152, 65534},
+// limits are what the service allows one group. The reserved ports are those
+// that it uses itself inside every group.
+var limits = burstable.Limits{
+	AllContainers: maxContainers,
+	Volumes:       maxVolumes,
+	MilliCPU:      maxCPUSteps * milliCPUPerStep,
+	MemoryBytes:   maxMemorySteps * bytesPerStep,
+	EnvNameBytes:  maxEnvName,
+	Ports:         maxPorts,
+	ReservedPortRanges: []burstable.PortRange{
+		{First: 22, Last: 22}, {First: 1025, Last: 1027}, {First: 3389, Last: 3399}, {First: 9999, Last: 9999},
+		{First: 19000, Last: 19000}, {First: 19080, Last: 19080}, {First: 19100, Last: 19100}, {First: 19390, Last: 19390},
+		{First: 20000, Last: 30000}, {First: 49152, Last: 65534},
+	},
 }
 
-// maxListedRange is how long a range may be to be listed port by port in the
-// capabilities, which stand in an annotation; the builder refuses the others.
-const maxListedRange = 16
-
-func isReserved(port int32) bool {
-	for _, r := range reservedPorts {
-		if port >= r.first && port <= r.last {
-			return true
-		}
-	}
-	return false
-}
-
-// Capabilities says what a container group can run. A resolver configuration is
-// possible in a subnet only.
-func (p *Provider) Capabilities() burstable.Capabilities {
+// Capabilities says what ACI can run; it is the same for every account. A
+// resolver configuration is possible only for groups in a subnet. The caller
+// must not change the lists.
+func Capabilities(inSubnet bool) burstable.Capabilities {
 	features := []burstable.Feature{
+		burstable.ActiveDeadline, // the service has none; the agent's timer suffices
 		burstable.RunAsUser, burstable.RunAsGroup, burstable.InitRunAsGroup,
 		burstable.CapabilitiesAdd, burstable.CapabilitiesDrop,
 		burstable.NoPrivilegeEscalation, burstable.SeccompProfile,
 		burstable.ExecProbe, burstable.HTTPProbe, burstable.HTTPProbeHeaders, burstable.ProbeSuccessThreshold,
 	}
-	if p.config.SubnetID != "" {
+	if inSubnet {
 		features = append(features, burstable.DNSConfig)
 	}
-	var ports []int32
-	for _, r := range reservedPorts {
-		if r.last-r.first >= maxListedRange {
-			continue
-		}
-		for port := r.first; port <= r.last; port++ {
-			ports = append(ports, port)
-		}
-	}
-	return burstable.Capabilities{
-		Provider: name,
-		Features: features,
-		Limits: burstable.Limits{
-			Containers:     maxContainers,
-			InitContainers: maxContainers - 1,
-			Volumes:        maxVolumes,
-			MilliCPU:       maxCPUSteps * milliCPUPerStep,
-			MemoryBytes:    maxMemorySteps * bytesPerStep,
-			EnvNameBytes:   maxEnvName,
-			Ports:          maxPorts,
-			ReservedPorts:  ports,
-		},
-	}
+	return burstable.Capabilities{Provider: name, Features: features, Limits: limits}
+}
+
+// Capabilities says what the groups of this node can run.
+func (p *Provider) Capabilities() burstable.Capabilities {
+	return Capabilities(p.config.SubnetID != "")
 }

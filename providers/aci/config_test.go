@@ -8,7 +8,11 @@ import (
 	"testing"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/autoburst/autoburst/policy/burstable"
 )
 
 // seedEnv are the variables of an agent as its documentation sets them.
@@ -175,12 +179,54 @@ func TestCapabilities(t *testing.T) {
 	if c.Provider != open.Name() || c.Limits.MilliCPU != 31_000 || c.Limits.MemoryBytes != 240_000_000_000 {
 		t.Errorf("%+v", c)
 	}
-	for _, port := range c.Limits.ReservedPorts {
-		if !isReserved(port) {
-			t.Errorf("port %d is not reserved", port)
+	for inSubnet, p := range map[bool]*Provider{false: open, true: private} {
+		if diff := cmp.Diff(Capabilities(inSubnet), p.Capabilities()); diff != "" {
+			t.Errorf("capabilities, in a subnet %v (-published +of the node):\n%s", inSubnet, diff)
 		}
 	}
-	if len(c.String()) > 2000 {
+	if len(c.String()) > 1000 {
 		t.Errorf("%d bytes are much for an annotation", len(c.String()))
+	}
+}
+
+// TestRefusedBeforeItBursts holds what the policy side knows against what the
+// service publishes, since a pod that only the request refuses has failed.
+func TestRefusedBeforeItBursts(t *testing.T) {
+	ports := func(list ...int32) (out []corev1.ContainerPort) {
+		for _, p := range list {
+			out = append(out, corev1.ContainerPort{ContainerPort: p})
+		}
+		return out
+	}
+	tests := map[string]struct {
+		spec corev1.PodSpec
+		want []string
+	}{
+		"a deadline, which the agent keeps": {spec: corev1.PodSpec{ActiveDeadlineSeconds: to.Ptr[int64](60)}},
+		"ports at the edges of the reserved ranges": {
+			spec: corev1.PodSpec{Containers: []corev1.Container{{Ports: ports(22, 1025, 1027, 3389)}, {Ports: ports(65534)}}},
+			want: []string{
+				"spec.containers[0].ports[0].containerPort", "spec.containers[0].ports[1].containerPort",
+				"spec.containers[0].ports[2].containerPort", "spec.containers[0].ports[3].containerPort",
+				"spec.containers[1].ports[0].containerPort",
+			},
+		},
+		"MongoDB":                       {spec: corev1.PodSpec{Containers: []corev1.Container{{Ports: ports(27017)}}}, want: []string{"spec.containers[0].ports[0].containerPort"}},
+		"ports beside them":             {spec: corev1.PodSpec{Containers: []corev1.Container{{Ports: ports(21, 1024, 1028, 3388, 3400)}}}},
+		"more ports beside them":        {spec: corev1.PodSpec{Containers: []corev1.Container{{Ports: ports(19999, 30001, 49151, 65535)}}}},
+		"one port of two containers":    {spec: corev1.PodSpec{Containers: []corev1.Container{{Ports: ports(80)}, {Ports: ports(80)}}}, want: []string{"spec.containers[1].ports[0].containerPort"}},
+		"sixty containers of two kinds": {spec: corev1.PodSpec{InitContainers: make([]corev1.Container, 1), Containers: make([]corev1.Container, 59)}},
+		"sixty-one":                     {spec: corev1.PodSpec{InitContainers: make([]corev1.Container, 59), Containers: make([]corev1.Container, 2)}, want: []string{"spec.containers"}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			var got []string
+			for _, r := range burstable.Check(&corev1.Pod{Spec: test.spec}, Capabilities(false)) {
+				got = append(got, r.Field)
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("refused fields (-want +got):\n%s", diff)
+			}
+		})
 	}
 }

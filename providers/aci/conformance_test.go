@@ -30,15 +30,16 @@ func TestConformance(t *testing.T) {
 			Sibling: func(t testing.TB, clusterUID, nodeName string) providers.Provider {
 				return newProvider(t, server, func(c *aci.Config) { c.ClusterUID, c.NodeName = clusterUID, nodeName })
 			},
-			Inject:         func(f providertest.Fault) { inject(server, f) },
-			Heal:           server.ClearFaults,
-			Revoke:         func() { set("rotated-away") },
-			Restore:        func() { set(testSecret) },
-			Made:           func(podUID string) []string { return made(server, podUID) },
-			MissingID:      "autoburst-00000000-0000-4000-8000-000000000000",
-			Secrets:        []string{testSecret, "eyJ", "://"},
-			NoPreviousLogs: true,
-			NoPodIP:        true, // a group without ports has no address
+			Inject:          func(f providertest.Fault) { inject(server, f) },
+			Heal:            server.ClearFaults,
+			Revoke:          func() { set("rotated-away") },
+			Restore:         func() { set(testSecret) },
+			Made:            func(podUID string) []string { return made(server, podUID) },
+			MissingID:       "autoburst-00000000-0000-4000-8000-000000000000",
+			Secrets:         []string{testSecret, "eyJ", "://"},
+			NoPreviousLogs:  true,
+			DeleteConflicts: true,
+			NoPodIP:         true, // a group without ports has no address
 		}
 	})
 }

@@ -205,12 +205,13 @@ func (b *builder) address() *sdk.IPAddress {
 		for j, p := range b.spec.Containers[i].Ports {
 			field := fmt.Sprintf("spec.containers[%d].ports[%d]", i, j)
 			e := endpoint{p.ContainerPort, cmp.Or(p.Protocol, corev1.ProtocolTCP)}
+			_, reserved := limits.ReservedPort(e.port)
 			switch {
 			case e.protocol != corev1.ProtocolTCP && e.protocol != corev1.ProtocolUDP:
 				b.refuse(field, "protocol %s is not supported", e.protocol)
 			case p.HostPort != 0:
 				b.refuse(field, "there are no host ports")
-			case isReserved(e.port):
+			case reserved:
 				b.refuse(field, "port %d is reserved by the service", e.port)
 			case holder[e] != "":
 				b.refuse(field, "port %d/%s is already used by %s, and the containers share one address", e.port, e.protocol, holder[e])

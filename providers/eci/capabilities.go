@@ -23,7 +23,7 @@ const (
 	maxImageLength = 255
 )
 
-var reservedPorts = []int32{111, 10250, 10255}
+var reservedPorts = []burstable.PortRange{{First: 111, Last: 111}, {First: 10250, Last: 10250}, {First: 10255, Last: 10255}}
 
 // addableCapabilities are the only ones that SecurityContext.Capability.Add
 // takes.
@@ -40,7 +40,7 @@ var capabilities = burstable.Capabilities{
 		burstable.Hostname, burstable.HostAliases, burstable.Sysctls,
 		burstable.RunAsUser, burstable.RunAsGroup, burstable.RunAsNonRoot,
 		burstable.ReadOnlyRootFilesystem, burstable.CapabilitiesAdd,
-		burstable.ArgsWithoutCommand, burstable.WorkingDir, burstable.PodIPEnv,
+		burstable.SharedPorts, burstable.ArgsWithoutCommand, burstable.WorkingDir, burstable.PodIPEnv,
 		burstable.Stdin, burstable.TTY, burstable.Lifecycle, burstable.EphemeralStorage,
 		burstable.ExecProbe, burstable.HTTPProbe, burstable.TCPProbe,
 		burstable.EmptyDirMemory, burstable.EmptyDirSizeLimit,
@@ -59,7 +59,7 @@ var capabilities = burstable.Capabilities{
 		Command:               maxCommand,
 		Args:                  maxArgs,
 		ProbeCommand:          maxProbeCommand,
-		ReservedPorts:         reservedPorts,
+		ReservedPortRanges:    reservedPorts,
 		Capabilities:          addableCapabilities,
 	},
 }

@@ -119,6 +119,21 @@ func TestLateShortage(t *testing.T) {
 	}
 }
 
+// TestActiveDeadline: the cloud ends the group by itself, also when no agent is
+// there to do so.
+func TestActiveDeadline(t *testing.T) {
+	c := newCloud(t)
+	p := c.provider(t)
+	spec := pod("web")
+	seconds := int64(1)
+	spec.ActiveDeadlineSeconds = &seconds
+	id, err := p.Create(within(t), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, p, id, "the group fails at its deadline", func(s *providers.GroupStatus) bool { return s.Phase == providers.GroupFailed })
+}
+
 func TestMissingImage(t *testing.T) {
 	c := newCloud(t, func(o *emulator.Options) {
 		o.Sim.Images = func(string) sim.ImageVerdict { return sim.ImageNotFound }

@@ -46,6 +46,9 @@ type Harness struct {
 	// NoPreviousLogs is set where the cloud keeps no logs of earlier runs; Logs
 	// must then fail for them rather than show others.
 	NoPreviousLogs bool
+	// DeleteConflicts is set where the cloud refuses every change of a group
+	// that is being changed; a second Delete may then be a Conflict for a while.
+	DeleteConflicts bool
 	// NoPodIP is set where groups have no address without more settings.
 	NoPodIP bool
 }

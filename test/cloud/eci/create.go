@@ -82,6 +82,7 @@ func (s *Server) create(c *call) (map[string]any, *apiError) {
 		}
 		g.live = live
 		s.groups[g.id] = g
+		s.watch(g)
 		c.target = g.id
 		return map[string]any{"ContainerGroupId": g.id}, nil
 	})
@@ -105,6 +106,9 @@ func (s *Server) newGroup(c *call) (*group, *apiError) {
 	}
 	if req.has("TerminationGracePeriodSeconds") {
 		g.grace = time.Duration(req.integer("TerminationGracePeriodSeconds")) * time.Second
+	}
+	if req.has("ActiveDeadlineSeconds") {
+		g.deadline = time.Duration(req.integer("ActiveDeadlineSeconds")) * time.Second
 	}
 	candidates, err := candidateSizes(req, g.spot)
 	if err != nil {
@@ -261,6 +265,9 @@ func checkGroup(req *member) *apiError {
 	}
 	if req.integer("TerminationGracePeriodSeconds") < 0 {
 		return invalidParameter("TerminationGracePeriodSeconds must not be negative.")
+	}
+	if req.has("ActiveDeadlineSeconds") && req.integer("ActiveDeadlineSeconds") < 1 {
+		return invalidParameter("ActiveDeadlineSeconds must be at least 1.")
 	}
 	for path, limit := range map[string]int{"Container": limits.Containers, "Volume": limits.Volumes, "Tag": limits.Tags} {
 		if n := len(req.list(path)); n > limit {

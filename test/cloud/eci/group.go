@@ -20,8 +20,29 @@ type group struct {
 	size            size
 	spot            bool
 	grace           time.Duration
+	deadline        time.Duration // from the start on; zero is none
+	overdue         bool          // the deadline has ended it
 	spec            sim.Spec
 	live            *sim.Group
+}
+
+// snapshot is the group's present state, with the published phases.
+func (g *group) snapshot() sim.State {
+	st := g.live.Snapshot()
+	st.Phase = g.published(st.Phase)
+	return st
+}
+
+// phase is the published phase; a cheap part of snapshot.
+func (g *group) phase() sim.Phase { return g.published(g.live.Phase()) }
+
+// published is Failed for what the simulation calls Expired because the
+// deadline has ended it: Expired groups are those of spot and of arrears.
+func (g *group) published(p sim.Phase) sim.Phase {
+	if g.overdue && p == sim.Expired {
+		return sim.Failed
+	}
+	return p
 }
 
 // retention of ended groups: all for an hour, then the newest hundred of each

@@ -4,10 +4,14 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	clocktesting "k8s.io/utils/clock/testing"
 
 	"github.com/autoburst/autoburst/test/cloud/sim"
 )
@@ -150,6 +154,158 @@ func TestE37Delete(t *testing.T) {
 	}
 	c.clock.Step(time.Second)
 	c.absent(id)
+}
+
+// creepingClock is a clock that goes on by itself: every look at it takes a
+// while, so that the groups' lives go on in the middle of a call.
+type creepingClock struct {
+	*clocktesting.FakeClock
+	look atomic.Int64 // nanoseconds
+}
+
+func (c *creepingClock) Now() time.Time {
+	if d := c.look.Load(); d > 0 {
+		c.Step(time.Duration(d))
+	}
+	return c.FakeClock.Now()
+}
+
+// TestE37NothingBetween lets a group go at every point within a call: what is
+// being deleted is Terminating, and then it is not there.
+func TestE37NothingBetween(t *testing.T) {
+	for stop := range 60 {
+		clk := &creepingClock{FakeClock: clocktesting.NewFakeClock(epoch)}
+		c := newClient(t, func(o *Options) {
+			o.Sim.Clock = clk
+			o.Sim.Timing = sim.Timing{Stop: time.Duration(stop) * time.Millisecond}
+			o.StatusInMetadataCase = true
+		})
+		c.clock = clk.FakeClock
+		ids := map[string]string{}
+		for _, call := range []string{"DescribeContainerGroups", "DescribeContainerGroupStatus", "DescribeContainerGroupEvents", "DeleteContainerGroup"} {
+			id := c.create("ContainerGroupName", strings.ToLower(call))
+			ids[call] = id
+			c.ok("DeleteContainerGroup", "ContainerGroupId", id)
+			clk.look.Store(int64(time.Millisecond))
+			r := c.do(call, "ContainerGroupId", id, "ContainerGroupIds", `["`+id+`"]`, "ContainerGroupName", strings.ToLower(call))
+			clk.look.Store(0)
+			switch {
+			case call == "DeleteContainerGroup":
+				if _, there := c.server.Fleet().Group(id); r.body.Code != "OperationConflict" && (r.body.Code != "InvalidParameter" || there) {
+					t.Errorf("%d ms: the second delete answers %s, and that it is there is %v", stop, r.raw, there)
+				}
+			case r.status != http.StatusOK:
+				t.Errorf("%d ms: %s answers %s", stop, call, r.raw)
+			case strings.Contains(string(r.raw), `"Status":"Deleted"`):
+				t.Errorf("%d ms: %s shows the unpublished status Deleted: %s", stop, call, r.raw)
+			case len(r.body.ContainerGroups)+len(r.body.Data) != r.body.TotalCount:
+				t.Errorf("%d ms: %s counts otherwise than it shows: %s", stop, call, r.raw)
+			}
+			clk.Step(time.Second)
+		}
+	}
+}
+
+// TestE37GoneMeanwhile deletes a group that has gone since the call began.
+func TestE37GoneMeanwhile(t *testing.T) {
+	c := newClient(t)
+	id := c.create()
+	c.live(id).Remove()
+	c.server.mu.Lock()
+	defer c.server.mu.Unlock()
+	again := &call{action: "DeleteContainerGroup", form: c.members("DeleteContainerGroup", "ContainerGroupId", id)}
+	again.members = parseMembers(again.form)
+	if _, err := c.server.remove(again); err == nil || err.code != "InvalidParameter" {
+		t.Errorf("the second delete answers %+v, want that of a missing group", err)
+	}
+}
+
+func TestActiveDeadline(t *testing.T) {
+	c := newClient(t)
+	id := c.create("ActiveDeadlineSeconds", "30", "RestartPolicy", "Always")
+	pulling := c.create("ActiveDeadlineSeconds", "5", "RestartPolicy", "Always")
+	done := c.create("ActiveDeadlineSeconds", "30", "RestartPolicy", "Never")
+	endless := c.create()
+	c.clock.Step(11 * time.Second)
+	if err := c.live(done).Exit("nginx", 0); err != nil {
+		t.Fatal(err)
+	}
+	c.clock.Step(20*time.Second - time.Millisecond)
+	if g := c.describe(id); g.Status != "Running" {
+		t.Errorf("before the deadline: %s, want Running", g.Status)
+	}
+	c.clock.Step(time.Millisecond) // 30 s after a machine was found
+	g := c.describe(id)
+	ct := g.Containers[0].CurrentState
+	if g.Status != "Failed" || g.FailedTime != "2026-03-01T12:00:31Z" || g.ExpiredTime != "" {
+		t.Errorf("at the deadline: %s at %q, expired at %q, want Failed", g.Status, g.FailedTime, g.ExpiredTime)
+	}
+	if ct.State != "Terminated" || ct.ExitCode == nil || *ct.ExitCode != 137 {
+		t.Errorf("container %+v, want killed", ct)
+	}
+	if !slices.ContainsFunc(g.Events, func(e eventView) bool { return e.Reason == "DeadlineExceeded" }) {
+		t.Errorf("events %+v, want DeadlineExceeded", g.Events)
+	}
+	for id, want := range map[string]string{pulling: "Failed", done: "Succeeded", endless: "Running"} {
+		if got := c.describe(id).Status; got != want {
+			t.Errorf("another group: %s, want %s", got, want)
+		}
+	}
+	if r := c.ok("DescribeContainerGroups", "Status", "Failed"); r.body.TotalCount != 2 {
+		t.Errorf("%d groups are Failed, want 2", r.body.TotalCount)
+	}
+	status := c.ok("DescribeContainerGroupStatus", "ContainerGroupIds", `["`+id+`"]`)
+	if raw := string(status.raw); !strings.Contains(raw, `"phase":"Failed"`) || !strings.Contains(raw, `"status":"Failed"`) {
+		t.Errorf("status %s, want Failed", raw)
+	}
+	c.clock.Step(time.Hour)
+	for _, e := range c.server.Record().Entries {
+		if open := e.To == nil; open != (e.GroupID == endless) {
+			t.Errorf("group %s is billed still: %v", e.GroupID, open)
+		}
+	}
+	c.ok("DeleteContainerGroup", "ContainerGroupId", id)
+	c.clock.Step(time.Minute)
+	c.absent(id)
+	for _, bad := range []string{"0", "-1", "x"} {
+		c.refused(400, "InvalidParameter", "CreateContainerGroup", nginx("ActiveDeadlineSeconds", bad)...)
+	}
+}
+
+// TestActiveDeadlineAtOnce looks at the very moment, before anything else had
+// the time to happen.
+func TestActiveDeadlineAtOnce(t *testing.T) {
+	c := newClient(t)
+	for range 50 {
+		id := c.create("ActiveDeadlineSeconds", "30")
+		ask := &call{action: "DescribeContainerGroups", form: c.members("DescribeContainerGroups", "ContainerGroupIds", `["`+id+`"]`)}
+		c.clock.Step(31 * time.Second)
+		answer, err := c.server.act(ask)
+		if err != nil {
+			t.Fatal(err.code, err.message)
+		}
+		if views := answer["ContainerGroups"].([]groupView); len(views) != 1 || views[0].Status != "Failed" {
+			t.Fatalf("groups %+v, want one that is Failed", views)
+		}
+	}
+}
+
+// TestActiveDeadlineUnwatched asks nothing of the server meanwhile: the bill
+// ends, and the process is killed, at the deadline all the same.
+func TestActiveDeadlineUnwatched(t *testing.T) {
+	c := newClient(t)
+	id := c.create("ActiveDeadlineSeconds", "30")
+	live := c.live(id)
+	c.clock.Step(31 * time.Second)
+	for end := time.Now().Add(10 * time.Second); !live.Phase().Ended(); {
+		if time.Now().After(end) {
+			t.Fatalf("the group is %s", live.Phase())
+		}
+		runtime.Gosched()
+	}
+	if _, _, at := live.Progress(); !at.Equal(epoch.Add(31 * time.Second)) {
+		t.Errorf("ended at %s, want 31 s after its creation", at)
+	}
 }
 
 func TestE38EndedGroupsStay(t *testing.T) {

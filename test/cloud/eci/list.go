@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/autoburst/autoburst/test/cloud/sim"
 )
 
 // filter returns the region's groups that the request's members select, oldest
@@ -48,7 +50,7 @@ func (g *group) matches(req *member) bool {
 		{"SecurityGroupId", g.securityGroup},
 		{"ResourceGroupId", g.req.str("ResourceGroupId")},
 		{"ComputeCategory", g.req.str("ComputeCategory.1")},
-		{"Status", string(g.live.Phase())},
+		{"Status", string(g.phase())},
 	} {
 		if want := req.str(f.path); want != "" && want != f.is {
 			return false
@@ -119,11 +121,24 @@ func (s *Server) describeGroups(c *call) (map[string]any, *apiError) {
 	if err != nil {
 		return nil, err
 	}
-	views := make([]groupView, len(page))
-	for i, g := range page {
-		views[i] = g.view(c.members.boolean("WithEvent"))
+	views := make([]groupView, 0, len(page))
+	gone := shown(page, func(g *group, st sim.State) { views = append(views, g.view(st, c.members.boolean("WithEvent"))) })
+	return map[string]any{"TotalCount": len(all) - gone, "NextToken": next, "ContainerGroups": views}, nil
+}
+
+// shown calls show with the present state of each group of a page. Groups go at
+// their own time, also since the page was cut: of them the service shows
+// nothing. How many these are is returned.
+func shown(page []*group, show func(*group, sim.State)) (gone int) {
+	for _, g := range page {
+		st := g.snapshot()
+		if st.Phase == sim.Deleted {
+			gone++
+			continue
+		}
+		show(g, st)
 	}
-	return map[string]any{"TotalCount": len(all), "NextToken": next, "ContainerGroups": views}, nil
+	return gone
 }
 
 // changedSince keeps groups that changed in the last SinceSecond seconds.

@@ -16,7 +16,7 @@ func (s *Server) describeLog(c *call) (map[string]any, *apiError) {
 	if refusal != nil {
 		return nil, refusal
 	}
-	if phase := g.live.Phase(); s.opts.LogNeedsRunning && phase != sim.Running {
+	if phase := g.phase(); s.opts.LogNeedsRunning && phase != sim.Running {
 		return nil, refuse(400, "IncorrectStatus", "The container group is %s, not Running.", phase)
 	}
 	o := sim.LogOptions{Previous: req.boolean("LastTime"), Tail: limits.LogTailDefault}

@@ -12,9 +12,13 @@ func (s *Server) find(c *call) (*group, *apiError) {
 	c.target = id
 	g, ok := s.groups[id]
 	if !ok || (c.members.has("RegionId") && c.members.str("RegionId") != g.region) {
-		return nil, refuse(s.opts.MissingGroup.Status, s.opts.MissingGroup.Code, "The container group %q does not exist.", clip(id))
+		return nil, s.missing(id)
 	}
 	return g, nil
+}
+
+func (s *Server) missing(id string) *apiError {
+	return refuse(s.opts.MissingGroup.Status, s.opts.MissingGroup.Code, "The container group %q does not exist.", clip(id))
 }
 
 // remove is DeleteContainerGroup.
@@ -28,7 +32,10 @@ func (s *Server) remove(c *call) (map[string]any, *apiError) {
 		if c.members.boolean("Force") {
 			grace = 0
 		}
-		if err := g.live.Delete(grace); err != nil {
+		switch err := g.live.Delete(grace); {
+		case errors.Is(err, sim.ErrPhase): // it has just gone
+			return nil, s.missing(g.id)
+		case err != nil:
 			return nil, publishedRefusal(c.action, "OperationConflict")
 		}
 		return map[string]any{}, nil
@@ -43,7 +50,7 @@ func (s *Server) restart(c *call) (map[string]any, *apiError) {
 			return nil, err
 		}
 		if err := g.live.Restart(g.grace); errors.Is(err, sim.ErrBusy) || errors.Is(err, sim.ErrPhase) {
-			return nil, publishedRefusal(c.action, "IncorrectStatus", "The container group is "+string(g.live.Phase())+"; only a Pending or Running one can be restarted.")
+			return nil, publishedRefusal(c.action, "IncorrectStatus", "The container group is "+string(g.phase())+"; only a Pending or Running one can be restarted.")
 		}
 		return map[string]any{}, nil
 	})

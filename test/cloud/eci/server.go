@@ -38,8 +38,10 @@ type Server struct {
 	tokens    map[string]tokenUse
 	shortages []Shortage
 	arrears   bool
+	closed    bool
 
-	serving sync.WaitGroup
+	serving sync.WaitGroup // the listeners, and the watches of deadlines
+	closing chan struct{}
 	http    *http.Server
 }
 
@@ -56,6 +58,7 @@ func NewServer(o Options) *Server {
 		groups:  map[string]*group{},
 		subnets: map[string]*subnet{},
 		tokens:  map[string]tokenUse{},
+		closing: make(chan struct{}),
 	}
 	for _, r := range o.Regions {
 		for _, v := range r.VSwitches {
@@ -81,6 +84,12 @@ func (s *Server) Start(l net.Listener) {
 // Close stops serving and ends all processes. The record stays readable.
 func (s *Server) Close() error {
 	err := s.http.Close()
+	s.mu.Lock()
+	if !s.closed {
+		s.closed = true
+		close(s.closing)
+	}
+	s.mu.Unlock()
 	s.serving.Wait()
 	s.fleet.Close()
 	if err != nil && !errors.Is(err, net.ErrClosed) {
@@ -93,7 +102,12 @@ func (s *Server) Close() error {
 func (s *Server) Fleet() *sim.Fleet { return s.fleet }
 
 // Record is the cloud's billing record.
-func (s *Server) Record() sim.Record { return s.fleet.Record() }
+func (s *Server) Record() sim.Record {
+	s.mu.Lock()
+	s.endOverdue()
+	s.mu.Unlock()
+	return s.fleet.Record()
+}
 
 // Inject adds a fault. Faults apply in the order of their injection.
 func (s *Server) Inject(f Fault) { s.faults.add(f) }
@@ -139,6 +153,9 @@ var changing = map[string]bool{
 // ServeHTTP answers one call, and the billing record at sim.BillingPath.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == sim.BillingPath {
+		s.mu.Lock()
+		s.endOverdue()
+		s.mu.Unlock()
 		s.fleet.ServeBilling(w, r)
 		return
 	}
@@ -240,6 +257,7 @@ func (s *Server) act(c *call) (map[string]any, *apiError) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.endOverdue()
 	s.forgetEnded()
 	return handlers[c.action](s, c)
 }

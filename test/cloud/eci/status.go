@@ -18,16 +18,13 @@ func (s *Server) describeStatus(c *call) (map[string]any, *apiError) {
 	if err != nil {
 		return nil, err
 	}
-	data := make([]any, len(page))
-	for i, g := range page {
-		data[i] = s.spell(g.podStatus())
-	}
-	return map[string]any{"TotalCount": total, "NextToken": next, "Data": data}, nil
+	data := make([]any, 0, len(page))
+	gone := shown(page, func(g *group, st sim.State) { data = append(data, s.spell(g.podStatus(st))) })
+	return map[string]any{"TotalCount": total - gone, "NextToken": next, "Data": data}, nil
 }
 
-// podStatus is the group in the form of a Kubernetes pod status.
-func (g *group) podStatus() object {
-	st := g.live.Snapshot()
+// podStatus is the group in a state in the form of a Kubernetes pod status.
+func (g *group) podStatus(st sim.State) object {
 	status := object{
 		"Phase": podPhase(st.Phase), "Conditions": conditions(st), "QosClass": "Guaranteed",
 		"ContainerStatuses": containerStatuses(st.Containers),
@@ -128,9 +125,8 @@ func (s *Server) describeEvents(c *call) (map[string]any, *apiError) {
 		return nil, err
 	}
 	source := c.members.str("EventSource")
-	data := make([]any, len(page))
-	for i, g := range page {
-		st := g.live.Snapshot()
+	data := make([]any, 0, len(page))
+	gone := shown(page, func(g *group, st sim.State) {
 		events := []object{}
 		for _, e := range newest(st.Events) {
 			from, component := "EciService", "eci-controller"
@@ -148,12 +144,12 @@ func (s *Server) describeEvents(c *call) (map[string]any, *apiError) {
 				"Metadata":       object{"Name": eventName(st, e), "Namespace": "default"},
 			})
 		}
-		data[i] = s.spell(object{
+		data = append(data, s.spell(object{
 			"ContainerGroupId": g.id, "Name": st.Spec.Name, "Namespace": "default", "uuid": g.id,
 			"Annotations": "{}", "Events": events,
-		})
-	}
-	return map[string]any{"TotalCount": total, "Data": data}, nil
+		}))
+	})
+	return map[string]any{"TotalCount": total - gone, "Data": data}, nil
 }
 
 // kubernetesNames are members whose lower camel case is not the metadata's

@@ -153,9 +153,9 @@ type dnsView struct {
 
 type securityView struct{ Sysctls []nameValue }
 
-// view is the group as DescribeContainerGroups shows it.
-func (g *group) view(withEvents bool) groupView {
-	st, req := g.live.Snapshot(), g.req
+// view is the group in a state as DescribeContainerGroups shows it.
+func (g *group) view(st sim.State, withEvents bool) groupView {
+	req := g.req
 	v := groupView{
 		ContainerGroupID: g.id, ContainerGroupName: req.str("ContainerGroupName"), RegionID: g.region,
 		ZoneID: g.subnet.ZoneID, VpcID: g.subnet.VpcID, VSwitchID: g.subnet.ID, SecurityGroupID: g.securityGroup,
