@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -109,21 +110,46 @@ func compile(ctx context.Context, source, binary string, out io.Writer) error {
 	const stamp = "k8s.io/component-base/version."
 	partial := fmt.Sprintf("%s.%d", binary, os.Getpid())
 	defer os.Remove(partial)
-	build := exec.CommandContext(ctx, "go", "build", "-v", "-trimpath", "-o", partial,
-		"-ldflags", fmt.Sprintf("-s -w -X %[1]sgitVersion=%[2]s -X %[1]sgitMajor=1 -X %[1]sgitMinor=%[3]s -X %[1]sgitTreeState=clean",
-			stamp, Version, minor), ".")
-	build.Dir = source
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
+	err := GoBuild{
+		Name: "control plane", Dir: source, Env: []string{"CGO_ENABLED=0", "GOWORK=off"},
+		Args: []string{"-trimpath", "-o", partial, "-ldflags", fmt.Sprintf(
+			"-s -w -X %[1]sgitVersion=%[2]s -X %[1]sgitMajor=1 -X %[1]sgitMinor=%[3]s -X %[1]sgitTreeState=clean", stamp, Version, minor)},
+		Packages: []string{"."},
+	}.Run(ctx, out)
+	if err != nil {
+		return err
+	}
+	return os.Rename(partial, binary)
+}
 
-	list := exec.CommandContext(ctx, "go", "list", "-deps", ".")
-	list.Dir, list.Env = build.Dir, build.Env
-	fmt.Fprintf(out, "control plane: fetching the modules of Kubernetes %s\n", Version)
+// GoBuild is one run of go build that tells its progress.
+type GoBuild struct {
+	// Name is what is built, for messages.
+	Name string
+	// Dir is the folder to build in.
+	Dir string
+	// Env are variables beside those of this process.
+	Env []string
+	// Args are the flags of go build, Packages what it builds.
+	Args, Packages []string
+}
+
+// Run builds. It says how far it is every few seconds, and nothing when it is
+// done sooner.
+func (b GoBuild) Run(ctx context.Context, out io.Writer) error {
+	env := append(os.Environ(), b.Env...)
+	list := exec.CommandContext(ctx, "go", slices.Concat([]string{"list", "-deps"}, modFlags(b.Args), b.Packages)...)
+	list.Dir, list.Env = b.Dir, env
+	var problems strings.Builder
+	list.Stderr = &problems
 	packages, err := list.Output()
 	if err != nil {
-		return fmt.Errorf("go list: %w", err)
+		return fmt.Errorf("go list for %s: %w\n%s", b.Name, err, problems.String())
 	}
 	total := strings.Count(string(packages), "\n")
 
+	build := exec.CommandContext(ctx, "go", slices.Concat([]string{"build", "-v"}, b.Args, b.Packages)...)
+	build.Dir, build.Env = b.Dir, env
 	stderr, err := build.StderrPipe()
 	if err != nil {
 		return err
@@ -144,13 +170,19 @@ func compile(ctx context.Context, source, binary string, out io.Writer) error {
 		compiled++
 		if time.Since(told) > 5*time.Second {
 			told = time.Now()
-			fmt.Fprintf(out, "control plane: compiled %d of at most %d packages (%s)\n",
-				compiled, total, time.Since(start).Round(time.Second))
+			fmt.Fprintf(out, "%s: compiled %d of at most %d packages (%s)\n", b.Name, compiled, total, time.Since(start).Round(time.Second))
 		}
 	}
 	if err := build.Wait(); err != nil {
-		return fmt.Errorf("go build: %w\n%s", err, strings.Join(rest, "\n"))
+		return fmt.Errorf("go build for %s: %w\n%s", b.Name, err, strings.Join(rest, "\n"))
 	}
-	fmt.Fprintf(out, "control plane: built in %s\n", time.Since(start).Round(time.Second))
-	return os.Rename(partial, binary)
+	if took := time.Since(start); took > 5*time.Second {
+		fmt.Fprintf(out, "%s: built in %s\n", b.Name, took.Round(time.Second))
+	}
+	return nil
+}
+
+// modFlags are the flags among those of go build that say which go.mod counts.
+func modFlags(args []string) []string {
+	return slices.DeleteFunc(slices.Clone(args), func(a string) bool { return !strings.HasPrefix(a, "-mod") })
 }

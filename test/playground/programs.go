@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 
 	"github.com/autoburst/autoburst/test/cluster"
@@ -26,16 +25,23 @@ func buildPrograms(ctx context.Context, race bool, out io.Writer) (programs, err
 	}
 	cache := filepath.Join(root, ".cache")
 	bin := filepath.Join(cache, "bin")
-	flags := []string{"build"}
+	var flags []string
 	if race {
-		bin, flags = filepath.Join(cache, "bin-race"), []string{"build", "-race"}
+		bin, flags = filepath.Join(cache, "bin-race"), []string{"-race"}
 	}
 	p := programs{
 		controller: filepath.Join(bin, "autoburst"),
 		agent:      filepath.Join(bin, "autoburst-vnode"),
 	}
 	fmt.Fprintln(out, "playground: building autoburst and autoburst-vnode")
-	if err := goBuild(ctx, root, append(flags, "-o", bin+"/", "./cmd/autoburst", "./cmd/autoburst-vnode")...); err != nil {
+	if err := os.MkdirAll(bin, 0o755); err != nil {
+		return programs{}, err
+	}
+	build := cluster.GoBuild{
+		Name: "autoburst", Dir: root, Args: append(flags, "-o", bin+"/"),
+		Packages: []string{"./cmd/autoburst", "./cmd/autoburst-vnode"},
+	}
+	if err := build.Run(ctx, out); err != nil {
 		return programs{}, err
 	}
 	p.helm, err = buildHelm(ctx, root, cache, out)
@@ -53,14 +59,8 @@ func buildHelm(ctx context.Context, root, cache string, out io.Writer) (string, 
 		return path, nil
 	}
 	fmt.Fprintln(out, "playground: building helm (once)")
-	return path, goBuild(ctx, root, "build", "-modfile=tools.mod", "-o", path, "helm.sh/helm/v4/cmd/helm")
-}
-
-func goBuild(ctx context.Context, dir string, args ...string) error {
-	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Dir = dir
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("go %v: %w\n%s", args, err, out)
-	}
-	return nil
+	return path, cluster.GoBuild{
+		Name: "helm", Dir: root, Args: []string{"-modfile=tools.mod", "-o", path},
+		Packages: []string{"helm.sh/helm/v4/cmd/helm"},
+	}.Run(ctx, out)
 }
