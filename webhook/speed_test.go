@@ -48,8 +48,8 @@ func largePod() string {
 	for i := range 3 {
 		containers = append(containers, fmt.Sprintf(`{"name":"c%d","image":"registry.example/app:%d","env":[%s],
 			"resources":{"requests":{"cpu":"250m","memory":"256Mi"},"limits":{"memory":"512Mi"}},
-			"ports":[{"name":"http","containerPort":8080,"protocol":"TCP"}],
-			"terminationMessagePath":"/dev/termination-log","terminationMessagePolicy":"File","imagePullPolicy":"IfNotPresent"}`, i, i, strings.Join(env, ",")))
+			"ports":[{"name":"http","containerPort":808%d,"protocol":"TCP"}],
+			"terminationMessagePath":"/dev/termination-log","terminationMessagePolicy":"File","imagePullPolicy":"IfNotPresent"}`, i, i, strings.Join(env, ","), i))
 	}
 	return `{"kind":"Pod","apiVersion":"v1","metadata":{"generateName":"web-1-","labels":{"app":"web"},` + owned + `},"spec":{
 		"restartPolicy":"Always","terminationGracePeriodSeconds":30,"dnsPolicy":"ClusterFirst","schedulerName":"default-scheduler",

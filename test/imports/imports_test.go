@@ -22,8 +22,8 @@ var rules = map[string][]string{
 	"cmd/autoburst":          {"vnode", "providers/...", virtualKubelet, alibaba, azure},
 	"cmd/autoburst-vnode":    {"webhook/...", "policy/store", "policy/controller"},
 	"policy/v1alpha1":        {"cmd/...", "policy", "policy/burstable", "policy/store", "policy/controller", "webhook/...", "vnode", "providers/..."},
-	"policy/burstable":       {"cmd/...", "policy", "policy/v1alpha1", "policy/store", "policy/controller", "webhook/...", "vnode", "providers/...", clientGo, controllerRuntime, logr, prometheus},
-	"policy":                 {"policy/store", "policy/controller", "webhook/...", "vnode", "providers/...", clientGo, controllerRuntime, logr, prometheus},
+	"policy/burstable":       {"cmd/...", "policy", "policy/v1alpha1", "policy/store", "policy/controller", "webhook/...", "vnode", "providers/...", clientGo, controllerRuntime, prometheus},
+	"policy":                 {"policy/store", "policy/controller", "webhook/...", "vnode", "providers/...", clientGo, controllerRuntime, prometheus},
 	"policy/store":           {"webhook/...", "vnode", "providers/...", virtualKubelet, alibaba, azure},
 	"policy/controller":      {"webhook/...", "vnode", "providers/...", virtualKubelet, alibaba, azure},
 	"webhook/...":            {"policy/store", "policy/controller", "vnode", "providers/...", virtualKubelet, alibaba, azure},
@@ -42,7 +42,6 @@ const (
 	azure             = "github.com/Azure/azure-sdk-for-go/..."
 	controllerRuntime = "sigs.k8s.io/controller-runtime/..."
 	clientGo          = "k8s.io/client-go/..."
-	logr              = "github.com/go-logr/logr/..."
 	prometheus        = "github.com/prometheus/client_golang/..."
 )
 
