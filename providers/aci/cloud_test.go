@@ -153,7 +153,7 @@ func starts(t *testing.T, server *emulator.Server) int {
 	for _, g := range server.Fleet().Groups() {
 		for _, e := range g.Snapshot().Events {
 			if e.Reason == "Started" {
-				n += int(e.Count)
+				n += e.Count
 			}
 		}
 	}

@@ -232,7 +232,8 @@ func checkText(t *testing.T, method string, err error) {
 		return
 	}
 	var e *providers.Error
-	if !errors.As(err, &e) || e != err || e.Operation == "" || e.Message == "" {
+	if !errors.As(err, &e) || error(e) != err || //nolint:errorlint // the error itself, nothing around it
+		e.Operation == "" || e.Message == "" {
 		t.Errorf("%s: no whole *providers.Error: %#v", method, err)
 	}
 	texts := forbidden

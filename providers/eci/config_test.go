@@ -120,7 +120,7 @@ func TestCredentialsFromFiles(t *testing.T) {
 
 func TestCredentialsAreNotPrinted(t *testing.T) {
 	c := Credentials{"id-4711", "secret-4711", "token-4711"}
-	for _, s := range []string{fmt.Sprint(c), fmt.Sprintf("%+v", c), fmt.Sprintf("%#v", c), fmt.Sprintf("%s", &c), fmt.Sprintf("%+v", struct{ C Credentials }{c})} {
+	for _, s := range []string{fmt.Sprint(c), fmt.Sprintf("%+v", c), fmt.Sprintf("%#v", c), fmt.Sprintf("%q", &c), fmt.Sprintf("%+v", struct{ C Credentials }{c})} {
 		if strings.Contains(s, "4711") {
 			t.Errorf("printed as %s", s)
 		}

@@ -3,6 +3,7 @@ package eci
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log"
 	"net"
@@ -13,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aliyun/alibaba-cloud-sdk-go/sdk/errors"
+	sdkerrors "github.com/aliyun/alibaba-cloud-sdk-go/sdk/errors"
 
 	"github.com/autoburst/autoburst/providers"
 )
@@ -210,7 +211,7 @@ func TestErrorsAreRedacted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			_, err := served(t, tt.handler).Create(t.Context(), hushSpec())
 			wantHush(t, err)
-			if e := err.(*providers.Error); e.Class != tt.class || e.Code != tt.code {
+			if e := asError(t, err); e.Class != tt.class || e.Code != tt.code {
 				t.Errorf("class %s, code %s, want %s, %s", e.Class, e.Code, tt.class, tt.code)
 			}
 		})
@@ -340,8 +341,8 @@ func TestRetryAfter(t *testing.T) {
 		w.WriteHeader(http.StatusTooManyRequests)
 	})
 	err := p.Check(t.Context())
-	e, ok := err.(*providers.Error)
-	if !ok || e.Class != providers.Throttled || e.RetryAfter != 7*time.Second {
+	e := asError(t, err)
+	if e.Class != providers.Throttled || e.RetryAfter != 7*time.Second {
 		t.Errorf("error %#v, want Throttled with a wait of 7 s", err)
 	}
 }
@@ -358,15 +359,25 @@ func TestContextEndsTheCall(t *testing.T) {
 	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("took %s", took)
 	}
-	if e := err.(*providers.Error); e.Class != providers.Unknown || e.Code != "Canceled" {
+	if e := asError(t, err); e.Class != providers.Unknown || e.Code != "Canceled" {
 		t.Errorf("class %s, code %s, want Unknown, Canceled: the request may have arrived", e.Class, e.Code)
 	}
 }
 
 func TestEmptySDKErrorIsNotTrusted(t *testing.T) {
 	f := failure{action: actionCreate, effect: writes}
-	e := f.refused(errors.NewServerError(http.StatusForbidden, "<html>", "").(*errors.ServerError))
+	e := f.refused(sdkerrors.NewServerError(http.StatusForbidden, "<html>", "").(*sdkerrors.ServerError))
 	if e.Class != providers.Unauthorized || strings.Contains(e.Error(), "html") {
 		t.Errorf("error %v, want Unauthorized without the page", e)
 	}
+}
+
+// asError demands a provider's own error.
+func asError(t *testing.T, err error) *providers.Error {
+	t.Helper()
+	var e *providers.Error
+	if !errors.As(err, &e) {
+		t.Fatalf("error %#v, want a *providers.Error", err)
+	}
+	return e
 }

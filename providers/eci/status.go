@@ -82,8 +82,8 @@ type wireTime struct{ time.Time }
 
 func (t *wireTime) UnmarshalJSON(b []byte) error {
 	var s string
-	if err := json.Unmarshal(b, &s); err != nil {
-		return nil
+	if json.Unmarshal(b, &s) != nil {
+		return nil //nolint:nilerr // see above: the zero time
 	}
 	if at, err := time.Parse(time.RFC3339, s); err == nil {
 		t.Time = at

@@ -19,7 +19,7 @@ func (h *Harness) calls(id string, spec *providers.GroupSpec) map[Operation]func
 		List: func(ctx context.Context) error {
 			list, err := h.Provider.List(ctx)
 			if err != nil && list != nil {
-				return fmt.Errorf("List returned %d groups beside its error: %v", len(list), err)
+				return fmt.Errorf("List returned %d groups beside its error: %w", len(list), err)
 			}
 			return err
 		},

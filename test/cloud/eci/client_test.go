@@ -11,7 +11,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
-	"sort"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -107,12 +107,12 @@ func sign(method, key string, members url.Values) string {
 	for name := range members {
 		names = append(names, name)
 	}
-	sort.Strings(names) // by name: Arg.1 comes before Arg.10
+	slices.Sort(names) // by name: Arg.1 comes before Arg.10
 	for _, name := range names {
 		pairs = append(pairs, escape(name)+"="+escape(members.Get(name)))
 	}
 	mac := hmac.New(sha1.New, []byte(key+"&"))
-	io.WriteString(mac, method+"&"+escape("/")+"&"+escape(strings.Join(pairs, "&")))
+	_, _ = io.WriteString(mac, method+"&"+escape("/")+"&"+escape(strings.Join(pairs, "&")))
 	return base64.StdEncoding.EncodeToString(mac.Sum(nil))
 }
 

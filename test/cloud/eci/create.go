@@ -5,7 +5,6 @@ import (
 	"maps"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -45,7 +44,7 @@ func (s *Server) once(c *call, do func() (map[string]any, *apiError)) (map[strin
 	for _, name := range unsigned {
 		rest.Del(name)
 	}
-	key, members, now := c.action+"\x00"+token, url.Values(rest).Encode(), s.fleet.Now()
+	key, members, now := c.action+"\x00"+token, rest.Encode(), s.fleet.Now()
 	if use, ok := s.tokens[key]; ok && now.Sub(use.at) <= s.opts.TokenRetention {
 		c.target = use.target
 		if use.members != members {
