@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"embed"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -167,10 +169,17 @@ func (d *demo) overflow(ctx context.Context) (counts, error) {
 			return counts{}, err
 		}
 	}
-	for _, namespace := range namespaces {
-		if _, err := d.Kubectl(ctx, "", "--namespace="+namespace, "scale", "deployment/web", fmt.Sprintf("--replicas=%d", slots)); err != nil {
-			return counts{}, err
-		}
+	// All at once, so that the three compete for the same room.
+	var scaling sync.WaitGroup
+	errs := make([]error, len(namespaces))
+	for i, namespace := range namespaces {
+		scaling.Go(func() {
+			_, errs[i] = d.Kubectl(ctx, "", "--namespace="+namespace, "scale", "deployment/web", fmt.Sprintf("--replicas=%d", slots))
+		})
+	}
+	scaling.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return counts{}, err
 	}
 	err := d.until(ctx, 60*time.Second, "everything in shop and ledger runs", func(ctx context.Context) (bool, error) {
 		for _, namespace := range []string{"shop", "ledger"} {
