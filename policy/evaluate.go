@@ -22,6 +22,12 @@ func Evaluate(s *Snapshot, namespace string, pod *corev1.Pod) Decision {
 		return d
 	}
 	d, c := place(s, pod, d, p, nil)
+	if s.Stopped && d.Action != StayLocal {
+		// The affinity is written all the same: it cannot be later, when the switch
+		// is released and the controller grants the toleration. A pod of mode Always
+		// waits until then, and the others run locally where there is room.
+		return d.with(Wait, Stopped, "")
+	}
 	if d.Action != Wait || d.Reason != "" {
 		return d
 	}

@@ -31,6 +31,8 @@ type setting struct {
 	Without   []string // objects of base.yaml to leave out, as Kind/name
 	Excluded  []string // namespaces that are never touched
 	Namespace string   // of the pod; default shop
+	// Stopped turns the operator's switch on.
+	Stopped bool
 	// UnderPressure are the policies whose pressure is open.
 	UnderPressure []string
 	// Late evaluates a live pod; the time is PendingSeconds after the condition.
@@ -99,6 +101,7 @@ func readWorld(t testing.TB, file string) world {
 	if w.Namespace == "" {
 		w.Namespace = "shop"
 	}
+	w.snapshot.Stopped = w.Stopped
 	for _, ns := range w.Excluded {
 		w.snapshot.Excluded[ns] = true
 	}

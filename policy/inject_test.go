@@ -204,6 +204,7 @@ func genSnapshot(t *rapid.T) *Snapshot {
 		s.VirtualNodes[1].HardTaints = s.VirtualNodes[0].HardTaints
 	}
 	s.LocalSoftTaint = rapid.Bool().Draw(t, "local soft taint")
+	s.Stopped = rapid.SampledFrom([]bool{false, false, false, true}).Draw(t, "stopped")
 	return s
 }
 

@@ -78,6 +78,11 @@ func EvaluateLate(s *Snapshot, namespace string, pod *corev1.Pod, local iter.Seq
 	if d.Action == StayLocal {
 		return LateDecision{Decision: d}
 	}
+	// Of a pod that was granted before the switch was turned on nothing can be
+	// taken back, so it is not said to wait.
+	if s.Stopped && !granted(pod, &d) {
+		return LateDecision{Decision: d.with(Wait, Stopped, "")}
+	}
 	overflow := d.Mode == v1alpha1.ModeOverflow
 	if overflow {
 		// The policy's own waits are told before the state of the nodes is.
@@ -116,6 +121,11 @@ func EvaluateLate(s *Snapshot, namespace string, pod *corev1.Pod, local iter.Seq
 		names[i] = n.Name
 	}
 	return LateDecision{Decision: d.with(Grant, GrantedLate, fmt.Sprintf("It may run on %s.", strings.Join(names, ", ")))}
+}
+
+// granted is true when the pod has every toleration of a decision that has any.
+func granted(pod *corev1.Pod, d *Decision) bool {
+	return len(d.Tolerations) > 0 && len(missing(pod, d.Tolerations)) == 0
 }
 
 // detailOf is the message without the reason's sentence.

@@ -248,6 +248,7 @@ func TestLateGrantIsStrict(t *testing.T) {
 			n.Ready = rapid.Bool().Draw(t, n.Name+" ready later")
 			n.Free = free(rapid.SampledFrom([]string{"500m", "8"}).Draw(t, n.Name+" cpu"), "8Gi", "10")
 		}
+		s.Stopped = false
 		var local []*LocalNode
 		for i := range rapid.IntRange(0, 3).Draw(t, "local nodes") {
 			n := &LocalNode{Name: fmt.Sprintf("local-%d", i), Labels: labels.Set{}, Free: free(rapid.SampledFrom([]string{"500m", "1"}).Draw(t, "cpu"), "8Gi", "10")}

@@ -34,6 +34,7 @@ const (
 // toleration at admission because the scheduler's scores alone would not keep
 // local nodes first.
 const (
+	Stopped            Reason = "Stopped"
 	NoReadyVirtualNode Reason = "NoReadyVirtualNode"
 	PressureClosed     Reason = "PressureClosed"
 	AfterPending       Reason = "AfterPending"
@@ -90,6 +91,7 @@ var sentences = []struct {
 	{SelectorExcludesVirtualNodes, "The node selector or the required node affinity of the pod matches no virtual node that it may burst to."},
 	{TolerationTooBroad, "The toleration would also let the pod onto a virtual node where it must not run."},
 
+	{Stopped, "An operator has stopped all bursting, so the pod may burst once that is lifted."},
 	{NoReadyVirtualNode, "No virtual node that the pod may burst to is ready."},
 	{PressureClosed, "The policy lets pods burst under pressure only, and there is none."},
 	{AfterPending, "The policy lets the pod burst only after it has been unschedulable for some time."},

@@ -29,6 +29,9 @@ type Snapshot struct {
 	// pull or push other pods in the scheduler's scores: preferred terms, and
 	// required affinity terms.
 	InterPodTerms []InterPodTerm
+	// Stopped is true while the operator's switch is on: nobody is granted
+	// anything, whatever the mode.
+	Stopped bool
 	// Excluded are the namespaces that are never touched: kube-system,
 	// kube-node-lease and the release namespace.
 	Excluded map[string]bool

@@ -56,8 +56,11 @@ func run(ctx context.Context, o options, logger logr.Logger) error {
 	if err != nil {
 		return err
 	}
-	view := store.New(store.Options{Excluded: []string{o.namespace}})
+	view := store.New(store.Options{Excluded: []string{o.namespace}, Logger: logger.WithName("store")})
 	if err := view.Attach(ctx, mgr.GetCache()); err != nil {
+		return err
+	}
+	if err := attachSwitch(ctx, mgr, cfg, o, view); err != nil {
 		return err
 	}
 	if err := webhook.Register(mgr.GetWebhookServer(), webhook.Options{

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
@@ -71,6 +73,31 @@ func newManager(cfg *rest.Config, o options, logger logr.Logger, authority *cert
 		return nil, fmt.Errorf("making the manager: %w", err)
 	}
 	return mgr, nil
+}
+
+// everyReplica makes a Runnable run on replicas that are not elected, too: a
+// cache by itself does not say so.
+type everyReplica struct{ manager.Runnable }
+
+func (everyReplica) NeedLeaderElection() bool { return false }
+
+// attachSwitch lets the view hear of the switch that stops all bursting. Its
+// cache is not the manager's, which starts nothing while one of its informers
+// cannot be filled.
+func attachSwitch(ctx context.Context, mgr manager.Manager, cfg *rest.Config, o options, view *store.Store) error {
+	options := store.SwitchCacheOptions(o.namespace, o.switchName)
+	options.Scheme, options.Mapper, options.HTTPClient = mgr.GetScheme(), mgr.GetRESTMapper(), mgr.GetHTTPClient()
+	switches, err := cache.New(cfg, options)
+	if err != nil {
+		return fmt.Errorf("making the cache of the switch: %w", err)
+	}
+	if err := view.AttachSwitch(ctx, switches, o.namespace, o.switchName); err != nil {
+		return err
+	}
+	if err := mgr.Add(everyReplica{switches}); err != nil {
+		return fmt.Errorf("adding the cache of the switch: %w", err)
+	}
+	return nil
 }
 
 // addChecks makes a replica ready once it can answer the webhook.

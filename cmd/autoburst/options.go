@@ -13,6 +13,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/controller-runtime/pkg/client/config"
+
+	"github.com/autoburst/autoburst/policy/store"
 )
 
 // options are the settings of the program.
@@ -25,6 +27,7 @@ type options struct {
 	webhookDNSNames   string
 	configurationName string
 	caSecretName      string
+	switchName        string
 
 	metricsAddress string
 	healthAddress  string
@@ -59,6 +62,8 @@ func parseOptions(args []string, getenv func(string) string, usage io.Writer) (o
 		"MutatingWebhookConfiguration that is given the CA bundle.")
 	fs.StringVar(&o.caSecretName, "ca-secret-name", "autoburst-webhook-ca",
 		"Secret of the release namespace that keeps the webhook's CA.")
+	fs.StringVar(&o.switchName, "switch-name", "autoburst-switch",
+		"ConfigMap of the release namespace that stops all bursting while it exists and its key "+store.SwitchKey+" is true.")
 	fs.StringVar(&o.metricsAddress, "metrics-bind-address", ":8080", "Address of the metrics endpoint; 0 turns it off.")
 	fs.StringVar(&o.healthAddress, "health-probe-bind-address", ":8081", "Address of /healthz and /readyz; 0 turns it off.")
 	fs.BoolVar(&o.leaderElect, "leader-elect", true,
@@ -93,6 +98,7 @@ func (o *options) check() error {
 	for _, name := range []struct{ flag, value string }{
 		{"--webhook-configuration-name", o.configurationName},
 		{"--ca-secret-name", o.caSecretName},
+		{"--switch-name", o.switchName},
 	} {
 		if problems := validation.IsDNS1123Subdomain(name.value); len(problems) > 0 {
 			return fmt.Errorf("%s %q: %s", name.flag, name.value, problems[0])

@@ -119,7 +119,7 @@ func newParts(o Options) (*parts, error) {
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
-	m := newMetrics()
+	m := newMetrics(func() bool { return o.View.Snapshot().Stopped })
 	if err := m.register(o.Registerer); err != nil {
 		return nil, fmt.Errorf("registering the metrics of the policy controller: %w", err)
 	}

@@ -21,6 +21,7 @@ const (
 	EventBursting      = "Bursting"      // a pod granted at admission was placed on one
 	EventStaysLocal    = "StaysLocal"    // it may not, as it is
 	EventWaitsToBurst  = "WaitsToBurst"  // it may not yet
+	EventStopped       = "BurstStopped"  // it may not while an operator has stopped all bursting
 	EventGrantRejected = "GrantRejected" // the API server refuses its toleration
 )
 
@@ -81,7 +82,13 @@ func (t *teller) placed(pod *corev1.Pod, node string) {
 
 func (t *teller) waits(w *waiting, pod *corev1.Pod, d policy.Decision) {
 	if w.tell(pod.UID, d.Reason, t.limit.TryAccept) {
-		t.event(pod, corev1.EventTypeNormal, EventWaitsToBurst, actionDecide, decidedBy(d.Message, d.By))
+		reason := EventWaitsToBurst
+		if d.Reason == policy.Stopped {
+			// Recorders fold events that differ by their notes only into one, with the
+			// note of the first.
+			reason = EventStopped
+		}
+		t.event(pod, corev1.EventTypeNormal, reason, actionDecide, decidedBy(d.Message, d.By))
 	}
 }
 

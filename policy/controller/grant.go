@@ -51,7 +51,8 @@ type granter struct {
 	tell    *teller
 	metrics *metrics
 	clock   clock.Clock
-	// opened is the snapshot last seen with the pressure of every policy open.
+	// opened is the snapshot last seen with the pressure of every policy open, and
+	// not stopped.
 	opened atomic.Pointer[openedSnapshot]
 }
 
@@ -106,11 +107,12 @@ func (g *granter) Reconcile(ctx context.Context, key store.PodKey) (reconcile.Re
 	helps := d.Action == policy.Grant || d.Reason == policy.AfterPending
 	again := d.RequeueAfter
 	room := d.Reason
-	if d.Reason == policy.PressureClosed {
-		// It counts for the pressure when it would burst, were the policy open.
+	if d.Reason == policy.PressureClosed || d.Reason == policy.Stopped {
+		// It counts for the pressure when it would burst, were the policy open and
+		// bursting not stopped; so the pressure is as it should be when that is lifted.
 		var open policy.LateDecision
 		open, fits = g.evaluate(g.open(snapshot), pod)
-		helps = open.Action == policy.Grant
+		helps = open.Action == policy.Grant || open.Reason == policy.AfterPending
 		again, room = open.RequeueAfter, open.Reason
 	}
 	looks := g.waiting.decided(key.UID, d.Decision, fits, helps)
@@ -199,15 +201,18 @@ func (g *granter) grant(ctx context.Context, pod *corev1.Pod, d policy.LateDecis
 	return reconcile.Result{}, fmt.Errorf("granting pod %s/%s: %w", pod.Namespace, pod.Name, err)
 }
 
-// openedSnapshot is a snapshot and its twin in which no policy is closed.
+// openedSnapshot is a snapshot and its twin in which no policy is closed and
+// bursting is not stopped.
 type openedSnapshot struct{ of, opened *policy.Snapshot }
 
-// open is the snapshot as it were if the pressure of every policy were open.
+// open is the snapshot as it were if the pressure of every policy were open and
+// bursting were not stopped.
 func (g *granter) open(s *policy.Snapshot) *policy.Snapshot {
 	if o := g.opened.Load(); o != nil && o.of == s {
 		return o.opened
 	}
 	twin := *s
+	twin.Stopped = false
 	twin.Policies = make(map[string][]*policy.Policy, len(s.Policies))
 	for namespace, policies := range s.Policies {
 		policies = slices.Clone(policies)

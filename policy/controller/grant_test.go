@@ -260,6 +260,10 @@ func TestTold(t *testing.T) {
 			},
 			want: []string{EventWaitsToBurst}, names: "ready",
 		},
+		"stopped": {
+			rules: func(s *policy.Snapshot) { s.Stopped = true },
+			want:  []string{EventStopped}, names: "stopped",
+		},
 		"mode Never": {
 			rules: func(s *policy.Snapshot) {
 				s.Namespaces = map[string]policy.Namespace{"shop": {Mode: v1alpha1.ModeNever}}

@@ -24,9 +24,12 @@ type metrics struct {
 	failures  *prometheus.CounterVec
 	waiting   *prometheus.GaugeVec
 	recount   prometheus.Histogram
+	stopped   prometheus.GaugeFunc
 }
 
-func newMetrics() *metrics {
+// newMetrics takes what tells whether bursting is stopped. Every replica shows
+// its own view of that, as every replica answers the webhook by it.
+func newMetrics(stopped func() bool) *metrics {
 	m := &metrics{
 		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "autoburst_late_decisions_total",
@@ -51,6 +54,15 @@ func newMetrics() *metrics {
 			Help:    "Time to count the pods of all policies for their status.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5},
 		}),
+		stopped: prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "autoburst_stopped",
+			Help: "1 while this replica sees that an operator has stopped all bursting, 0 otherwise.",
+		}, func() float64 {
+			if stopped() {
+				return 1
+			}
+			return 0
+		}),
 	}
 	// A series that is there from the start lets an alert see the first failure.
 	for _, cause := range []string{causeChanged, causeRejected, causeError} {
@@ -62,7 +74,7 @@ func newMetrics() *metrics {
 func (m *metrics) register(r prometheus.Registerer) error {
 	return errors.Join(
 		r.Register(m.decisions), r.Register(m.latency), r.Register(m.failures),
-		r.Register(m.waiting), r.Register(m.recount))
+		r.Register(m.waiting), r.Register(m.recount), r.Register(m.stopped))
 }
 
 func (m *metrics) countDecision(d policy.Decision) {

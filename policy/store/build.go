@@ -115,6 +115,9 @@ func (s *Store) rebuild(also section) {
 	if dirty&termSection != 0 {
 		next.InterPodTerms = s.terms.list(s.namespaces)
 	}
+	if dirty&switchSection != 0 {
+		next.Stopped = s.stopped
+	}
 	s.snapshot.Store(&next)
 	if dirty&lateSections != 0 {
 		for _, l := range s.listeners {

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	toolscache "k8s.io/client-go/tools/cache"
@@ -47,6 +48,9 @@ type Options struct {
 	Coalesce time.Duration
 	// Clock drives Coalesce. Nil means the real clock.
 	Clock clock.Clock
+	// Logger gets one line for each change of the switch. The zero value logs
+	// nothing.
+	Logger logr.Logger
 }
 
 // Store is the view of the cluster. Make it with New, feed it with Attach, run
@@ -58,9 +62,12 @@ type Store struct {
 
 	coalesce time.Duration
 	clock    clock.Clock
+	logger   logr.Logger
 	excluded map[string]bool
 	wake     chan struct{} // capacity 1: something is dirty
 	feeds    []toolscache.ResourceEventHandlerRegistration
+	// switchFeed is nil where no switch is attached.
+	switchFeed toolscache.ResourceEventHandlerRegistration
 
 	mu          sync.Mutex // guards all below
 	listeners   map[int]Listener
@@ -76,6 +83,7 @@ type Store struct {
 	virtual     map[string]*account
 	softTaints  map[string]bool // ready local nodes that bear a soft taint
 	locals      locals
+	stopped     bool
 }
 
 // policyKey names a policy; the namespace of a ClusterBurstPolicy is empty.
@@ -90,10 +98,11 @@ const (
 	nodeSection // virtual nodes without their room, and soft taints
 	roomSection // room on virtual nodes
 	termSection
+	switchSection
 
-	allSections = namespaceSection | policySection | nodeSection | roomSection | termSection
+	allSections = namespaceSection | policySection | nodeSection | roomSection | termSection | switchSection
 	// lateSections are those whose change may change a late decision.
-	lateSections = namespaceSection | policySection | nodeSection
+	lateSections = namespaceSection | policySection | nodeSection | switchSection
 )
 
 // Listener is told of changes while the Store is locked: its methods must return
@@ -107,8 +116,9 @@ type Listener interface {
 	PodSettled(p *corev1.Pod, node string)
 	// RoomShrank: less is free on a local node than before, or it left.
 	RoomShrank(node string)
-	// RulesChanged: a new Snapshot has other namespaces, policies or virtual nodes;
-	// the room on virtual nodes and inter-pod terms do not count.
+	// RulesChanged: a new Snapshot has other namespaces, policies or virtual nodes,
+	// or bursting was stopped or that was lifted; the room on virtual nodes and
+	// inter-pod terms do not count.
 	RulesChanged()
 }
 
@@ -117,6 +127,7 @@ func New(o Options) *Store {
 	s := &Store{
 		coalesce:    o.Coalesce,
 		clock:       o.Clock,
+		logger:      o.Logger,
 		excluded:    map[string]bool{"kube-system": true, "kube-node-lease": true},
 		wake:        make(chan struct{}, 1),
 		listeners:   make(map[int]Listener),
@@ -201,9 +212,14 @@ func (s *Store) Start(ctx context.Context) error {
 	if !toolscache.WaitForCacheSync(ctx.Done(), synced...) {
 		return nil // the context ended first
 	}
+	if !s.awaitSwitch(ctx) {
+		return nil
+	}
 	s.rebuild(allSections)
 	s.synced.Store(true)
+	stopped := false
 	for {
+		stopped = s.tellStopped(stopped)
 		select {
 		case <-ctx.Done():
 			return nil
