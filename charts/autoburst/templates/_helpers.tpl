@@ -81,6 +81,11 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- default (printf "%s-webhook-ca" (include "autoburst.fullname" .)) .Values.webhook.caSecretName }}
 {{- end }}
 
+{{/* The ConfigMap that stops all bursting. The operator makes and deletes it; the chart must not, or an upgrade would lift a stop. */}}
+{{- define "autoburst.switchName" -}}
+{{ include "autoburst.fullname" . }}-switch
+{{- end }}
+
 {{/* Reference of an image: (dict "root" $ "image" .Values.controller.image). */}}
 {{- define "autoburst.image" -}}
 {{- $repository := .image.repository }}
