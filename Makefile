@@ -8,8 +8,10 @@ SHELL := bash
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo v0.0.0-dev)
 TOOL    := go tool -modfile=tools.mod
 GOFLAGS_BUILD := -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
-# Packages with their own go.mod are not part of ./...
-PACKAGES := ./...
+# Tests of the whole system build and run programs that the go command does not
+# know they depend on, so their results are never taken from its cache.
+SYSTEM_TESTS := ./test/cluster/... ./test/e2e/... ./test/imports/...
+UNIT_TESTS = $(filter-out $(shell go list $(SYSTEM_TESTS)),$(shell go list ./...))
 
 .PHONY: help
 help: ## Show this list
@@ -30,7 +32,8 @@ build: ## Compile the programs into bin/
 .PHONY: test
 test: control-plane ## Unit, integration and end-to-end tests, with the race detector
 	go vet ./...
-	go test -race -timeout 30m $(PACKAGES)
+	go test -race -timeout 15m $(UNIT_TESTS)
+	go test -race -timeout 30m -count=1 $(SYSTEM_TESTS)
 
 .PHONY: bench
 bench: control-plane ## Measure admission, late grants and bursts on a real control plane
