@@ -35,10 +35,11 @@ const (
 	EventTargetsReturned = "TargetsAvailable"
 )
 
-// Actions of events: what was being done.
+// Actions of events: what was being done. The events of a pod that does not
+// burst have the policy.Reason in that place, since recorders fold events that
+// differ by their notes only into one, with the note of the first.
 const (
 	actionGrant    = "Grant"
-	actionDecide   = "Decide"
 	actionSchedule = "Schedule"
 	actionObserve  = "Observe"
 )
@@ -84,17 +85,15 @@ func (t *teller) waits(w *waiting, pod *corev1.Pod, d policy.Decision) {
 	if w.tell(pod.UID, d.Reason, t.limit.TryAccept) {
 		reason := EventWaitsToBurst
 		if d.Reason == policy.Stopped {
-			// Recorders fold events that differ by their notes only into one, with the
-			// note of the first.
 			reason = EventStopped
 		}
-		t.event(pod, corev1.EventTypeNormal, reason, actionDecide, decidedBy(d.Message, d.By))
+		t.event(pod, corev1.EventTypeNormal, reason, string(d.Reason), decidedBy(d.Message, d.By))
 	}
 }
 
 func (t *teller) stays(w *waiting, pod *corev1.Pod, d policy.Decision) {
 	if w.tell(pod.UID, d.Reason, t.limit.TryAccept) {
-		t.event(pod, corev1.EventTypeNormal, EventStaysLocal, actionDecide, decidedBy(d.Message, d.By))
+		t.event(pod, corev1.EventTypeNormal, EventStaysLocal, string(d.Reason), decidedBy(d.Message, d.By))
 	}
 }
 
