@@ -166,33 +166,54 @@ func (c *candidates) consider(pod *corev1.Pod, mode v1alpha1.Mode, n *VirtualNod
 		return false
 	}
 	c.seen++
-	if mode == v1alpha1.ModeOverflow && len(n.HardTaints) == 0 {
+	switch st := judge(pod, mode, n, c.required, room); st.verdict {
+	case NodeUntainted:
 		note(&c.untainted, n.Name)
-		return
-	}
-	if !c.required.matches(n.Name, n.Labels) {
+	case NodeExcluded:
 		note(&c.excluded, n.Name)
-		return
-	}
-	if refusals := refusalsOf(pod, n); len(refusals) > 0 {
+	case NodeRefuses:
 		if note(&c.refused, n.Name) {
-			c.refusals = refusals
+			c.refusals = st.refusals
 		}
-		return
-	}
-	if !n.Ready {
+	case NodeNotReady:
 		if !slices.Contains(c.returning, n) { // targets may overlap
 			c.returning = append(c.returning, n)
 		}
-		return
+	case NodeFull:
+		note(&c.full, st.full)
+	default:
+		c.ready = append(c.ready, n)
+	}
+}
+
+// standing is what a virtual node is to one pod.
+type standing struct {
+	verdict  NodeVerdict
+	refusals []burstable.Refusal
+	full     string
+}
+
+// judge says whether the pod may burst to the node now, and if not, what is
+// first in the way.
+func judge(pod *corev1.Pod, mode v1alpha1.Mode, n *VirtualNode, r required, room func(*VirtualNode) string) standing {
+	if mode == v1alpha1.ModeOverflow && len(n.HardTaints) == 0 {
+		return standing{verdict: NodeUntainted}
+	}
+	if !r.matches(n.Name, n.Labels) {
+		return standing{verdict: NodeExcluded}
+	}
+	if refusals := refusalsOf(pod, n); len(refusals) > 0 {
+		return standing{verdict: NodeRefuses, refusals: refusals}
+	}
+	if !n.Ready {
+		return standing{verdict: NodeNotReady}
 	}
 	if room != nil {
 		if why := room(n); why != "" {
-			note(&c.full, why)
-			return
+			return standing{verdict: NodeFull, full: why}
 		}
 	}
-	c.ready = append(c.ready, n)
+	return standing{verdict: NodeFits}
 }
 
 // refusalsOf asks the node's capabilities. Nodes of other makers publish none;

@@ -7,12 +7,14 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"pgregory.net/rapid"
 
+	"github.com/autoburst/autoburst/policy"
 	"github.com/autoburst/autoburst/policy/v1alpha1"
 )
 
@@ -206,7 +208,7 @@ func (c *cluster) deleteNode(t *rapid.T) {
 
 // check compares every view of the Store with a recount.
 func (c *cluster) check(t *rapid.T) {
-	used := make(map[string]amounts)
+	used := make(map[string]policy.Usage)
 	pending := make(map[types.UID]bool)
 	inNamespace := make(map[string]int)
 	for _, p := range c.pods {
@@ -219,19 +221,19 @@ func (c *cluster) check(t *rapid.T) {
 			continue
 		}
 		sum := used[p.Spec.NodeName]
-		sum.add(occupied(p), 1)
+		sum.Add(policy.UsageOf(p), 1)
 		used[p.Spec.NodeName] = sum
 	}
 	wantLocal, wantVirtual := map[string]corev1.ResourceList{}, map[string]corev1.ResourceList{}
 	soft := false
 	for name, n := range c.nodes {
-		room := free(n.Status.Allocatable, used[name])
+		room := used[name].Left(n.Status.Allocatable)
 		switch {
-		case isVirtual(n):
+		case policy.IsVirtual(n):
 			wantVirtual[name] = room
-		case readyNode(n):
+		case policy.IsReady(n):
 			wantLocal[name] = room
-			soft = soft || bearsSoftTaint(n)
+			soft = soft || policy.BearsSoftTaint(n)
 		}
 	}
 	gotLocal := map[string]corev1.ResourceList{}
@@ -256,6 +258,19 @@ func (c *cluster) check(t *rapid.T) {
 	if got := c.store.Snapshot().LocalSoftTaint; got != soft {
 		t.Fatalf("LocalSoftTaint is %t, want %t", got, soft)
 	}
+	// The command line makes its Snapshot at once, from lists.
+	listed, listedLocals := policy.NewSnapshot(policy.Objects{
+		Nodes: slices.Collect(maps.Values(c.nodes)), Pods: slices.Collect(maps.Values(c.pods)),
+	})
+	if diff := cmp.Diff(listed.VirtualNodes, c.store.Snapshot().VirtualNodes, cmpopts.EquateEmpty()); diff != "" {
+		t.Fatalf("virtual nodes (-listed +store):\n%s", diff)
+	}
+	if diff := cmp.Diff(listedLocals, locals, cmpopts.EquateEmpty()); diff != "" {
+		t.Fatalf("local nodes (-listed +store):\n%s", diff)
+	}
+	if listed.LocalSoftTaint != soft {
+		t.Fatalf("LocalSoftTaint of the list is %t, want %t", listed.LocalSoftTaint, soft)
+	}
 	if diff := cmp.Diff(pending, c.heard.pending); diff != "" {
 		t.Fatalf("pending pods as told (-recount +told):\n%s", diff)
 	}
@@ -277,7 +292,7 @@ func (c *cluster) noLeak(t *rapid.T) {
 	c.store.mu.Lock()
 	defer c.store.mu.Unlock()
 	for name, a := range c.store.nodes {
-		if a.node == nil && a.used.pods == 0 {
+		if a.node == nil && a.used.Pods() == 0 {
 			t.Fatalf("an account is open for node %s, which is gone with all its pods", name)
 		}
 	}

@@ -6,23 +6,17 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/autoburst/autoburst/policy"
-	"github.com/autoburst/autoburst/policy/v1alpha1"
 )
 
 // setNamespace takes in the newest state of a namespace.
 func (s *Store) setNamespace(n *corev1.Namespace) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := policy.Namespace{
-		Labels: labels.Set(n.Labels),
-		Mode:   v1alpha1.Mode(n.Annotations[v1alpha1.ModeAnnotation]),
-	}
+	now := policy.NewNamespace(n)
 	before, known := s.namespaces[n.Name]
 	if known && before.Mode == now.Mode && maps.Equal(before.Labels, now.Labels) {
 		return
@@ -42,10 +36,8 @@ func (s *Store) dropNamespace(n *corev1.Namespace) {
 // termsBySelector is the section of the terms when any depends on the labels of
 // namespaces. The lock is held.
 func (s *Store) termsBySelector() section {
-	for _, t := range s.terms.byKey {
-		if t.bySelector != nil {
-			return termSection
-		}
+	if s.terms.BySelector() {
+		return termSection
 	}
 	return 0
 }
@@ -69,7 +61,7 @@ func (s *Store) setPolicy(meta metav1.Object, conditions []metav1.Condition, com
 	version := policyVersion{
 		uid:        meta.GetUID(),
 		generation: meta.GetGeneration(),
-		open:       apimeta.IsStatusConditionTrue(conditions, v1alpha1.ConditionUnderPressure),
+		open:       policy.IsUnderPressure(conditions),
 	}
 	key := policyKey{meta.GetNamespace(), meta.GetName()}
 	s.mu.Lock()
@@ -113,7 +105,7 @@ func (s *Store) rebuild(also section) {
 		next.LocalSoftTaint = len(s.softTaints) > 0
 	}
 	if dirty&termSection != 0 {
-		next.InterPodTerms = s.terms.list(s.namespaces)
+		next.InterPodTerms = s.terms.List(s.namespaces)
 	}
 	if dirty&switchSection != 0 {
 		next.Stopped = s.stopped
@@ -134,12 +126,7 @@ func (s *Store) sortedPolicies() map[string][]*policy.Policy {
 		out[key.namespace] = append(out[key.namespace], p.compiled)
 	}
 	for _, list := range out {
-		slices.SortFunc(list, func(a, b *policy.Policy) int {
-			if policy.Less(a, b) { // names are unique here, so no two are equal
-				return -1
-			}
-			return 1
-		})
+		policy.Sort(list)
 	}
 	return out
 }
@@ -150,10 +137,10 @@ func (s *Store) virtualNodes() []*policy.VirtualNode {
 	out := make([]*policy.VirtualNode, 0, len(s.virtual))
 	for _, a := range s.virtual {
 		if a.shown == nil {
-			a.shown = virtualNode(a.node)
+			a.shown = policy.NewVirtualNode(a.node)
 		}
 		n := *a.shown
-		n.Free = free(a.node.Status.Allocatable, a.used)
+		n.Free = a.used.Left(a.node.Status.Allocatable)
 		out = append(out, &n)
 	}
 	slices.SortFunc(out, func(a, b *policy.VirtualNode) int { return cmp.Compare(a.Name, b.Name) })

@@ -3,20 +3,17 @@ package store
 import (
 	"cmp"
 	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 
 	"github.com/autoburst/autoburst/policy"
-	"github.com/autoburst/autoburst/policy/burstable"
-	"github.com/autoburst/autoburst/policy/v1alpha1"
 )
 
 // account is one node and what its pods use.
 type account struct {
 	node    *corev1.Node // nil while only its pods are known
-	used    amounts
+	used    policy.Usage
 	virtual bool
 	// shown is the virtual node without its room; nil when it must be made anew.
 	shown *policy.VirtualNode
@@ -35,7 +32,7 @@ func (s *Store) account(name string) *account {
 // release closes the account of a node that is gone with all its pods. The lock
 // is held.
 func (s *Store) release(name string, a *account) {
-	if a.node == nil && a.used.pods == 0 {
+	if a.node == nil && a.used.Pods() == 0 {
 		delete(s.nodes, name)
 	}
 }
@@ -51,7 +48,7 @@ func (s *Store) setNode(n *corev1.Node) {
 	}
 	a.node, a.shown = n, nil
 	wasVirtual := a.virtual
-	a.virtual = isVirtual(n)
+	a.virtual = policy.IsVirtual(n)
 	switch {
 	case a.virtual:
 		if s.locals.drop(n.Name) {
@@ -64,7 +61,7 @@ func (s *Store) setNode(n *corev1.Node) {
 			delete(s.virtual, n.Name)
 			s.mark(nodeSection | roomSection)
 		}
-		if readyNode(n) {
+		if policy.IsReady(n) {
 			s.locals.set(n.Name, a)
 		} else {
 			s.locals.drop(n.Name)
@@ -73,7 +70,7 @@ func (s *Store) setNode(n *corev1.Node) {
 			s.shrank(n.Name)
 		}
 	}
-	s.noteSoftTaint(n.Name, !a.virtual && readyNode(n) && bearsSoftTaint(n))
+	s.noteSoftTaint(n.Name, !a.virtual && policy.IsReady(n) && policy.BearsSoftTaint(n))
 }
 
 // dropNode forgets a node. Its pods keep counting until they are gone, in case
@@ -199,68 +196,7 @@ func (l *locals) list() []*policy.LocalNode {
 }
 
 // localNode shows a local node to the rules.
-func localNode(a *account) *policy.LocalNode {
-	return &policy.LocalNode{
-		Name:   a.node.Name,
-		Labels: a.node.Labels,
-		Taints: a.node.Spec.Taints,
-		Free:   free(a.node.Status.Allocatable, a.used),
-	}
-}
-
-// virtualNode shows a virtual node to the rules, without its room.
-func virtualNode(n *corev1.Node) *policy.VirtualNode {
-	v := &policy.VirtualNode{Name: n.Name, Labels: n.Labels, Ready: readyNode(n)}
-	for _, t := range n.Spec.Taints {
-		switch {
-		case t.Effect == corev1.TaintEffectPreferNoSchedule:
-			v.SoftTaints = append(v.SoftTaints, t)
-		case passing(t):
-			v.Ready = false
-		default:
-			v.HardTaints = append(v.HardTaints, t)
-		}
-	}
-	if published, ok := n.Annotations[v1alpha1.CapabilitiesAnnotation]; ok {
-		c, err := burstable.ParseCapabilities(published)
-		if err != nil {
-			// Unknown is not everything: nothing that needs a feature may go there.
-			c = burstable.Capabilities{}
-		}
-		v.Capabilities = &c
-	}
-	return v
-}
-
-// passing tells whether a taint only tells a condition of the node that passes,
-// such as node.kubernetes.io/not-ready.
-func passing(t corev1.Taint) bool {
-	return t.Key == v1alpha1.CloudUnreachableTaintKey || strings.HasPrefix(t.Key, "node.kubernetes.io/") ||
-		strings.HasPrefix(t.Key, "node.cloudprovider.kubernetes.io/")
-}
-
-func isVirtual(n *corev1.Node) bool {
-	return n.Labels[v1alpha1.VirtualNodeLabel] == v1alpha1.VirtualNodeValue
-}
-
-// readyNode tells whether a node has condition Ready and is not cordoned.
-func readyNode(n *corev1.Node) bool {
-	if n.Spec.Unschedulable {
-		return false
-	}
-	for _, c := range n.Status.Conditions {
-		if c.Type == corev1.NodeReady {
-			return c.Status == corev1.ConditionTrue
-		}
-	}
-	return false
-}
-
-func bearsSoftTaint(n *corev1.Node) bool {
-	return slices.ContainsFunc(n.Spec.Taints, func(t corev1.Taint) bool {
-		return t.Effect == corev1.TaintEffectPreferNoSchedule
-	})
-}
+func localNode(a *account) *policy.LocalNode { return policy.NewLocalNode(a.node, a.used) }
 
 // sameNode tells whether two trimmed nodes are equal to the rules.
 func sameNode(a, b *corev1.Node) bool {

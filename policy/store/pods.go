@@ -4,13 +4,15 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	toolscache "k8s.io/client-go/tools/cache"
+
+	"github.com/autoburst/autoburst/policy"
 )
 
 // podEntry is what the Store remembers of a pod that is not finished.
 type podEntry struct {
 	pod   *corev1.Pod
-	node  string  // "" while it has none
-	used  amounts // on that node
+	node  string       // "" while it has none
+	used  policy.Usage // on that node
 	terms []string
 }
 
@@ -64,7 +66,7 @@ func (s *Store) setPod(p *corev1.Pod) {
 			s.byNamespace[p.Namespace] = in
 		}
 		in[p.UID] = e
-		keys, grew := s.terms.add(p)
+		keys, grew := s.terms.Add(p)
 		if e.terms = keys; grew {
 			s.mark(termSection)
 		}
@@ -77,7 +79,7 @@ func (s *Store) setPod(p *corev1.Pod) {
 		}
 		return
 	}
-	s.occupy(e, p.Spec.NodeName, occupied(p))
+	s.occupy(e, p.Spec.NodeName, policy.UsageOf(p))
 	s.settle(p, p.Spec.NodeName)
 }
 
@@ -100,8 +102,8 @@ func (s *Store) forget(p *corev1.Pod) {
 		delete(s.byNamespace, p.Namespace)
 	}
 	s.changes.Add(1)
-	s.occupy(e, "", amounts{})
-	if s.terms.remove(e.terms) {
+	s.occupy(e, "", policy.Usage{})
+	if s.terms.Remove(e.terms) {
 		s.mark(termSection)
 	}
 	s.settle(p, "")
@@ -119,8 +121,8 @@ func (s *Store) settle(p *corev1.Pod, node string) {
 }
 
 // occupy moves what a pod occupies to a node, "" for none. The lock is held.
-func (s *Store) occupy(e *podEntry, node string, used amounts) {
-	if e.node == node && e.used.equal(used) {
+func (s *Store) occupy(e *podEntry, node string, used policy.Usage) {
+	if e.node == node && e.used.Equal(used) {
 		return
 	}
 	if e.node != "" {
@@ -132,9 +134,9 @@ func (s *Store) occupy(e *podEntry, node string, used amounts) {
 }
 
 // change adds to or takes from what is used on a node. The lock is held.
-func (s *Store) change(name string, by amounts, sign int64) {
+func (s *Store) change(name string, by policy.Usage, sign int64) {
 	a := s.account(name)
-	a.used.add(by, sign)
+	a.used.Add(by, sign)
 	switch {
 	case a.node == nil: // its pods are known before it is, or outlive it
 		s.release(name, a)

@@ -75,7 +75,7 @@ type Store struct {
 	dirty       section
 	namespaces  map[string]policy.Namespace
 	policies    map[policyKey]policyEntry
-	terms       terms
+	terms       policy.Terms
 	pods        map[types.UID]*podEntry
 	byNamespace map[string]map[types.UID]*podEntry
 	pending     map[types.UID]*corev1.Pod
@@ -128,7 +128,7 @@ func New(o Options) *Store {
 		coalesce:    o.Coalesce,
 		clock:       o.Clock,
 		logger:      o.Logger,
-		excluded:    map[string]bool{"kube-system": true, "kube-node-lease": true},
+		excluded:    policy.ExcludedNamespaces(o.Excluded...),
 		wake:        make(chan struct{}, 1),
 		listeners:   make(map[int]Listener),
 		namespaces:  make(map[string]policy.Namespace),
@@ -145,9 +145,6 @@ func New(o Options) *Store {
 	}
 	if s.clock == nil {
 		s.clock = clock.RealClock{}
-	}
-	for _, ns := range o.Excluded {
-		s.excluded[ns] = true
 	}
 	s.snapshot.Store(&policy.Snapshot{Excluded: s.excluded})
 	return s

@@ -3,17 +3,18 @@ package store
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/autoburst/autoburst/policy"
 )
 
 // SwitchKey is the key of the switch, a ConfigMap, that stops all bursting.
-const SwitchKey = "stopped"
+const SwitchKey = policy.SwitchKey
 
 // switchPatience is how long a start waits for the switch to be read, once all
 // else is.
@@ -56,21 +57,11 @@ func (s *Store) AttachSwitch(ctx context.Context, informers Informers, namespace
 			}
 		}
 	}
-	s.switchFeed, err = informer.AddEventHandler(handle(set(stops), set(func(*corev1.ConfigMap) bool { return false })))
+	s.switchFeed, err = informer.AddEventHandler(handle(set(policy.IsStopped), set(func(*corev1.ConfigMap) bool { return false })))
 	if err != nil {
 		return fmt.Errorf("listening to the informer of the switch, ConfigMap %s/%s: %w", namespace, name, err)
 	}
 	return nil
-}
-
-// stops tells whether a switch is on. Whoever writes another word than one for
-// off is taken to want it on: in an emergency nobody looks up the spelling.
-func stops(m *corev1.ConfigMap) bool {
-	switch strings.ToLower(strings.TrimSpace(m.Data[SwitchKey])) {
-	case "", "false", "no", "off", "0":
-		return false
-	}
-	return true
 }
 
 // setStopped takes in the newest state of the switch.

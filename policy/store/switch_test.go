@@ -20,6 +20,8 @@ import (
 	testclock "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/autoburst/autoburst/policy"
 )
 
 // switchSource is a real informer of ConfigMaps on a watch that a test writes.
@@ -58,11 +60,11 @@ func TestStops(t *testing.T) {
 		"true": true, "True": true, " true\n": true, "yes": true, "1": true, "on": true, "treu": true,
 		"false": false, "False": false, "no": false, "off": false, "0": false, "": false, " ": false,
 	} {
-		if got := stops(switchMap("autoburst", "switch", value)); got != want {
+		if got := policy.IsStopped(switchMap("autoburst", "switch", value)); got != want {
 			t.Errorf("%q: got %t, want %t", value, got, want)
 		}
 	}
-	if stops(&corev1.ConfigMap{Data: map[string]string{"other": "true"}}) {
+	if policy.IsStopped(&corev1.ConfigMap{Data: map[string]string{"other": "true"}}) {
 		t.Error("a ConfigMap without the key is on")
 	}
 }

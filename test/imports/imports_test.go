@@ -21,6 +21,7 @@ const module = "github.com/autoburst/autoburst"
 var rules = map[string][]string{
 	"cmd/autoburst":          {"vnode", "providers/...", virtualKubelet, alibaba, azure},
 	"cmd/autoburst-vnode":    {"webhook/...", "policy/store", "policy/controller"},
+	"cmd/kubectl-autoburst":  {"webhook/...", "policy/store", "policy/controller", "vnode", "providers/...", virtualKubelet, alibaba, azure, controllerRuntime},
 	"policy/v1alpha1":        {"cmd/...", "policy", "policy/burstable", "policy/store", "policy/controller", "webhook/...", "vnode", "providers/..."},
 	"policy/burstable":       {"cmd/...", "policy", "policy/v1alpha1", "policy/store", "policy/controller", "webhook/...", "vnode", "providers/...", clientGo, controllerRuntime, prometheus},
 	"policy":                 {"policy/store", "policy/controller", "webhook/...", "vnode", "providers/...", clientGo, controllerRuntime, prometheus},

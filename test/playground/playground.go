@@ -203,6 +203,9 @@ func (p *Playground) Stop() error {
 	return errors.Join(errs...)
 }
 
+// Plugin is the path of the built kubectl-autoburst.
+func (p *Playground) Plugin() string { return p.programs.plugin }
+
 const stopGrace = 30 * time.Second
 
 // Poll waits until the condition holds or the time is up. What says what is

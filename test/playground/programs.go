@@ -13,7 +13,7 @@ import (
 )
 
 // programs are the paths of what the playground runs beside the control plane.
-type programs struct{ controller, agent, helm string }
+type programs struct{ controller, agent, plugin, helm string }
 
 // buildPrograms compiles the product's programs as they are in the checkout,
 // and Helm as it is pinned in tools.mod. The compiler's cache makes the second
@@ -32,14 +32,15 @@ func buildPrograms(ctx context.Context, race bool, out io.Writer) (programs, err
 	p := programs{
 		controller: filepath.Join(bin, "autoburst"),
 		agent:      filepath.Join(bin, "autoburst-vnode"),
+		plugin:     filepath.Join(bin, "kubectl-autoburst"),
 	}
-	fmt.Fprintln(out, "playground: building autoburst and autoburst-vnode")
+	fmt.Fprintln(out, "playground: building autoburst, autoburst-vnode and kubectl-autoburst")
 	if err := os.MkdirAll(bin, 0o755); err != nil {
 		return programs{}, err
 	}
 	build := cluster.GoBuild{
 		Name: "autoburst", Dir: root, Args: append(flags, "-o", bin+"/"),
-		Packages: []string{"./cmd/autoburst", "./cmd/autoburst-vnode"},
+		Packages: []string{"./cmd/autoburst", "./cmd/autoburst-vnode", "./cmd/kubectl-autoburst"},
 	}
 	if err := build.Run(ctx, out); err != nil {
 		return programs{}, err

@@ -1,4 +1,4 @@
-package store
+package policy
 
 import (
 	"maps"
@@ -8,17 +8,17 @@ import (
 	resourcehelper "k8s.io/component-helpers/resource"
 )
 
-// amounts are resources as whole numbers, which add and subtract without the
+// Usage is what pods take of a node: resources as whole numbers, which add and subtract without the
 // cost of quantities: CPU in thousandths, everything else in its own unit.
-type amounts struct {
+type Usage struct {
 	milliCPU, memory, storage, pods int64
 	// other holds extended resources and huge pages; nil where there are none.
 	other map[corev1.ResourceName]int64
 }
 
-// amountsOf reads a list of resources.
-func amountsOf(list corev1.ResourceList) amounts {
-	var a amounts
+// usageOf reads a list of resources.
+func usageOf(list corev1.ResourceList) Usage {
+	var a Usage
 	for name, q := range list {
 		switch name {
 		case corev1.ResourceCPU:
@@ -39,19 +39,19 @@ func amountsOf(list corev1.ResourceList) amounts {
 	return a
 }
 
-// occupied is what a bound pod takes from its node, as the scheduler counts it:
+// UsageOf is what a bound pod takes from its node, as the scheduler counts it:
 // during a resize in place the larger of what is asked for and what is allocated.
-func occupied(p *corev1.Pod) amounts {
-	a := amountsOf(resourcehelper.PodRequests(p, resourcehelper.PodResourcesOptions{
+func UsageOf(p *corev1.Pod) Usage {
+	a := usageOf(resourcehelper.PodRequests(p, resourcehelper.PodResourcesOptions{
 		UseStatusResources: len(p.Status.ContainerStatuses)+len(p.Status.InitContainerStatuses) > 0,
 	}))
 	a.pods = 1
 	return a
 }
 
-// add adds b times sign, which is 1 or -1. Names that come to zero are removed,
+// Add adds b times sign, which is 1 or -1. Names that come to zero are removed,
 // so that equal sums are equal values.
-func (a *amounts) add(b amounts, sign int64) {
+func (a *Usage) Add(b Usage, sign int64) {
 	a.milliCPU += sign * b.milliCPU
 	a.memory += sign * b.memory
 	a.storage += sign * b.storage
@@ -66,27 +66,31 @@ func (a *amounts) add(b amounts, sign int64) {
 	}
 }
 
-func (a amounts) equal(b amounts) bool {
+// Equal compares all resources.
+func (a Usage) Equal(b Usage) bool {
 	return a.milliCPU == b.milliCPU && a.memory == b.memory && a.storage == b.storage &&
 		a.pods == b.pods && maps.Equal(a.other, b.other)
 }
 
-// free is what is left of allocatable when used is taken away. Names that
+// Pods is how many pods it is of.
+func (a Usage) Pods() int64 { return a.pods }
+
+// Left is what is left of allocatable when the usage is taken away. Names that
 // allocatable does not have stay absent: the node has none of them.
-func free(allocatable corev1.ResourceList, used amounts) corev1.ResourceList {
+func (a Usage) Left(allocatable corev1.ResourceList) corev1.ResourceList {
 	left := make(corev1.ResourceList, len(allocatable))
 	for name, q := range allocatable {
 		switch name {
 		case corev1.ResourceCPU:
-			left[name] = *resource.NewMilliQuantity(q.MilliValue()-used.milliCPU, resource.DecimalSI)
+			left[name] = *resource.NewMilliQuantity(q.MilliValue()-a.milliCPU, resource.DecimalSI)
 		case corev1.ResourceMemory:
-			left[name] = *resource.NewQuantity(q.Value()-used.memory, resource.BinarySI)
+			left[name] = *resource.NewQuantity(q.Value()-a.memory, resource.BinarySI)
 		case corev1.ResourceEphemeralStorage:
-			left[name] = *resource.NewQuantity(q.Value()-used.storage, resource.BinarySI)
+			left[name] = *resource.NewQuantity(q.Value()-a.storage, resource.BinarySI)
 		case corev1.ResourcePods:
-			left[name] = *resource.NewQuantity(q.Value()-used.pods, resource.DecimalSI)
+			left[name] = *resource.NewQuantity(q.Value()-a.pods, resource.DecimalSI)
 		default:
-			left[name] = *resource.NewQuantity(q.Value()-used.other[name], q.Format)
+			left[name] = *resource.NewQuantity(q.Value()-a.other[name], q.Format)
 		}
 	}
 	return left

@@ -1,4 +1,4 @@
-package store
+package policy
 
 import (
 	"slices"
@@ -7,18 +7,16 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-
-	"github.com/autoburst/autoburst/policy"
 )
 
-// terms counts the inter-pod affinity terms of the pods in the cluster. The
-// replicas of a workload share one.
-type terms struct {
-	byKey map[string]*term
+// Terms counts the inter-pod affinity terms of the pods in the cluster. The
+// replicas of a workload share one. The zero value is empty.
+type Terms struct {
+	byKey map[string]*countedTerm
 }
 
-// term is one distinct term and how many pods have it.
-type term struct {
+// countedTerm is one distinct term and how many pods have it.
+type countedTerm struct {
 	pods       int
 	all        bool            // every namespace
 	namespaces map[string]bool // those named
@@ -27,14 +25,14 @@ type term struct {
 	selector   labels.Selector
 }
 
-// add counts the pod's terms that pull or push other pods in the scheduler's
+// Add counts the pod's terms that pull or push other pods in the scheduler's
 // scores, and returns their keys, each once, and whether any is new.
-func (t *terms) add(p *corev1.Pod) (keys []string, grew bool) {
-	each(p, func(podTerm *corev1.PodAffinityTerm) {
+func (t *Terms) Add(p *corev1.Pod) (keys []string, grew bool) {
+	scoringTerms(p, func(podTerm *corev1.PodAffinityTerm) {
 		if podTerm.LabelSelector == nil { // matches no pod
 			return
 		}
-		key := keyOf(p.Namespace, podTerm)
+		key := termKey(p.Namespace, podTerm)
 		if slices.Contains(keys, key) {
 			return
 		}
@@ -45,7 +43,7 @@ func (t *terms) add(p *corev1.Pod) (keys []string, grew bool) {
 				return
 			}
 			if t.byKey == nil {
-				t.byKey = make(map[string]*term)
+				t.byKey = make(map[string]*countedTerm)
 			}
 			t.byKey[key] = known
 			grew = true
@@ -56,8 +54,8 @@ func (t *terms) add(p *corev1.Pod) (keys []string, grew bool) {
 	return keys, grew
 }
 
-// remove takes back what add returned.
-func (t *terms) remove(keys []string) (shrank bool) {
+// Remove takes back what Add returned.
+func (t *Terms) Remove(keys []string) (shrank bool) {
 	for _, key := range keys {
 		known := t.byKey[key]
 		if known.pods--; known.pods == 0 {
@@ -68,14 +66,24 @@ func (t *terms) remove(keys []string) (shrank bool) {
 	return shrank
 }
 
-// list is the terms with namespace selectors resolved.
-func (t *terms) list(namespaces map[string]policy.Namespace) []policy.InterPodTerm {
+// BySelector tells whether any term depends on the labels of namespaces.
+func (t *Terms) BySelector() bool {
+	for _, k := range t.byKey {
+		if k.bySelector != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// List is the terms with namespace selectors resolved.
+func (t *Terms) List(namespaces map[string]Namespace) []InterPodTerm {
 	keys := make([]string, 0, len(t.byKey))
 	for key := range t.byKey {
 		keys = append(keys, key)
 	}
 	slices.Sort(keys)
-	out := make([]policy.InterPodTerm, 0, len(keys))
+	out := make([]InterPodTerm, 0, len(keys))
 	for _, key := range keys {
 		k := t.byKey[key]
 		named := k.namespaces
@@ -90,14 +98,14 @@ func (t *terms) list(namespaces map[string]policy.Namespace) []policy.InterPodTe
 				}
 			}
 		}
-		out = append(out, policy.InterPodTerm{Namespaces: named, All: k.all, Selector: k.selector})
+		out = append(out, InterPodTerm{Namespaces: named, All: k.all, Selector: k.selector})
 	}
 	return out
 }
 
-// each calls f with every term of the pod that enters the scheduler's scores of
+// scoringTerms calls f with every term of the pod that enters the scheduler's scores of
 // other pods. Required anti-affinity filters nodes, but never scores them.
-func each(p *corev1.Pod, f func(*corev1.PodAffinityTerm)) {
+func scoringTerms(p *corev1.Pod, f func(*corev1.PodAffinityTerm)) {
 	a := p.Spec.Affinity
 	if a == nil {
 		return
@@ -117,9 +125,9 @@ func each(p *corev1.Pod, f func(*corev1.PodAffinityTerm)) {
 	}
 }
 
-// keyOf is equal for equal terms. The topology key and the weight do not matter:
+// termKey is equal for equal terms. The topology key and the weight do not matter:
 // a term in any topology pulls.
-func keyOf(namespace string, t *corev1.PodAffinityTerm) string {
+func termKey(namespace string, t *corev1.PodAffinityTerm) string {
 	var b strings.Builder
 	if t.NamespaceSelector == nil && len(t.Namespaces) == 0 {
 		b.WriteString(namespace)
@@ -138,12 +146,12 @@ func keyOf(namespace string, t *corev1.PodAffinityTerm) string {
 }
 
 // newTerm reads a term. It reports false for one whose selectors are invalid.
-func newTerm(namespace string, t *corev1.PodAffinityTerm) (*term, bool) {
+func newTerm(namespace string, t *corev1.PodAffinityTerm) (*countedTerm, bool) {
 	selector, err := metav1.LabelSelectorAsSelector(t.LabelSelector)
 	if err != nil { // the API server refuses it
 		return nil, false
 	}
-	k := &term{selector: selector, namespaces: make(map[string]bool, len(t.Namespaces)+1)}
+	k := &countedTerm{selector: selector, namespaces: make(map[string]bool, len(t.Namespaces)+1)}
 	for _, ns := range t.Namespaces {
 		k.namespaces[ns] = true
 	}

@@ -1,0 +1,270 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"github.com/autoburst/autoburst/policy"
+	"github.com/autoburst/autoburst/policy/v1alpha1"
+)
+
+const (
+	virtualNodes = v1alpha1.VirtualNodeLabel + "=" + v1alpha1.VirtualNodeValue
+	localNodes   = v1alpha1.VirtualNodeLabel + "!=" + v1alpha1.VirtualNodeValue
+	// chunk is how many nodes are asked for at a time.
+	chunk = 500
+	// mostNodes is on how many local nodes the pods are counted for one late
+	// decision.
+	mostNodes = 100
+)
+
+// apiServer reads from a cluster, and only what a decision needs.
+type apiServer struct {
+	kube     kubernetes.Interface
+	policies rest.Interface
+}
+
+// connect makes the clients; it asks the API server for nothing.
+func (o *explainOptions) connect() (*apiServer, error) {
+	cfg, err := o.config.ToRESTConfig()
+	if err != nil {
+		return nil, usagef("reading the kubeconfig: %w; for files alone, add --policies", err)
+	}
+	cfg = rest.CopyConfig(cfg)
+	cfg.UserAgent = "kubectl-autoburst/" + version
+	cfg.QPS = -1 // there are few requests, one after another
+	ours := rest.CopyConfig(cfg)
+	ours.GroupVersion, ours.APIPath = &v1alpha1.GroupVersion, "/apis"
+	ours.NegotiatedSerializer = codecs.WithoutConversion()
+	cfg.ContentType, cfg.AcceptContentTypes = runtime.ContentTypeProtobuf, runtime.ContentTypeProtobuf+","+runtime.ContentTypeJSON
+
+	c := &apiServer{}
+	if c.kube, err = kubernetes.NewForConfig(cfg); err != nil {
+		return nil, usagef("reading the kubeconfig: %w", err)
+	}
+	if c.policies, err = rest.RESTClientFor(ours); err != nil {
+		return nil, usagef("reading the kubeconfig: %w", err)
+	}
+	return c, nil
+}
+
+type getter func(ctx context.Context, c *apiServer, namespace, name string) (subject, error)
+
+// getters of the kinds that can be named, by all their names.
+var getters = func() map[string]getter {
+	pod := func(ctx context.Context, c *apiServer, namespace, name string) (subject, error) {
+		p, err := c.kube.CoreV1().Pods(namespace).Get(ctx, name, metav1.GetOptions{})
+		return subject{name: "pod/" + name, pod: p}, err
+	}
+	template := func(o runtime.Object, err error) (subject, error) {
+		if err != nil {
+			return subject{}, err
+		}
+		s, _ := workload(o)
+		return s, nil
+	}
+	deployment := func(ctx context.Context, c *apiServer, namespace, name string) (subject, error) {
+		return template(c.kube.AppsV1().Deployments(namespace).Get(ctx, name, metav1.GetOptions{}))
+	}
+	statefulSet := func(ctx context.Context, c *apiServer, namespace, name string) (subject, error) {
+		return template(c.kube.AppsV1().StatefulSets(namespace).Get(ctx, name, metav1.GetOptions{}))
+	}
+	job := func(ctx context.Context, c *apiServer, namespace, name string) (subject, error) {
+		return template(c.kube.BatchV1().Jobs(namespace).Get(ctx, name, metav1.GetOptions{}))
+	}
+	return map[string]getter{
+		"pod": pod, "pods": pod, "po": pod,
+		"deploy": deployment, "deployment": deployment, "deployments": deployment, "deployment.apps": deployment,
+		"sts": statefulSet, "statefulset": statefulSet, "statefulsets": statefulSet, "statefulset.apps": statefulSet,
+		"job": job, "jobs": job, "job.batch": job,
+	}
+}()
+
+// world reads the namespaces of the pods, the policies that might select them,
+// and the virtual nodes.
+func (c *apiServer) world(ctx context.Context, subjects []subject, r release) (world, error) {
+	o := policy.Objects{Excluded: []string{r.namespace}}
+	for _, s := range subjects {
+		name := s.pod.Namespace
+		if slices.ContainsFunc(o.Namespaces, func(n *corev1.Namespace) bool { return n.Name == name }) {
+			continue
+		}
+		n, err := c.kube.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return nil, fmt.Errorf("reading namespace %s: %w", name, err)
+		}
+		o.Namespaces = append(o.Namespaces, n)
+		var own v1alpha1.BurstPolicyList
+		if err := c.policies.Get().Namespace(name).Resource("burstpolicies").Do(ctx).Into(&own); err != nil {
+			return nil, policiesError("BurstPolicies of namespace "+name, err)
+		}
+		o.Policies = appendPointers(o.Policies, own.Items)
+	}
+	var cluster v1alpha1.ClusterBurstPolicyList
+	if err := c.policies.Get().Resource("clusterburstpolicies").Do(ctx).Into(&cluster); err != nil {
+		return nil, policiesError("ClusterBurstPolicies", err)
+	}
+	o.ClusterPolicies = appendPointers(nil, cluster.Items)
+	virtual, err := c.kube.CoreV1().Nodes().List(ctx, metav1.ListOptions{LabelSelector: virtualNodes})
+	if err != nil {
+		return nil, fmt.Errorf("listing virtual nodes: %w", err)
+	}
+	o.Nodes = appendPointers(nil, virtual.Items)
+
+	w := &liveWorld{apiServer: c}
+	o.Switch, err = c.kube.CoreV1().ConfigMaps(r.namespace).Get(ctx, r.switchName, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		o.Switch = nil // nobody has turned it on
+	case apierrors.IsForbidden(err):
+		o.Switch = nil
+		w.notes = append(w.notes, fmt.Sprintf("You may not read the switch that stops all bursting, ConfigMap %s/%s; it is taken to be off.", r.namespace, r.switchName))
+	case err != nil:
+		return nil, fmt.Errorf("reading the switch, ConfigMap %s/%s: %w", r.namespace, r.switchName, err)
+	}
+	w.objects = o
+	w.snapshot, _ = policy.NewSnapshot(o)
+	return w, nil
+}
+
+func policiesError(what string, err error) error {
+	if apierrors.IsNotFound(err) {
+		return fmt.Errorf("listing %s: the cluster does not know the kind: install Autoburst's CustomResourceDefinitions, or check the kubeconfig's context", what)
+	}
+	return fmt.Errorf("listing %s: %w", what, err)
+}
+
+func appendPointers[T any](to []*T, items []T) []*T {
+	for i := range items {
+		to = append(to, &items[i])
+	}
+	return to
+}
+
+// liveWorld is a cluster. What only some decisions need is read for these.
+type liveWorld struct {
+	*apiServer
+	objects  policy.Objects
+	snapshot *policy.Snapshot
+	local    []*corev1.Node
+	listed   bool // the local nodes are
+	notes    []string
+}
+
+func (w *liveWorld) admission(ctx context.Context, pod *corev1.Pod) (policy.Explanation, []string, error) {
+	e := policy.Explain(w.snapshot, pod.Namespace, pod)
+	// Local nodes matter where their soft taints do.
+	soft := *w.snapshot
+	soft.LocalSoftTaint = true
+	if !w.listed && policy.Evaluate(&soft, pod.Namespace, pod).Reason != e.Decision.Reason {
+		if err := w.listLocal(ctx); err != nil {
+			return e, nil, err
+		}
+		e = policy.Explain(w.snapshot, pod.Namespace, pod)
+	}
+	notes := slices.Clone(w.notes)
+	if e.Decision.Reason == policy.LocalFirst {
+		notes = append(notes, fmt.Sprintf("The affinity of other pods is not read here. Where it draws or pushes this pod, the pod is granted late, once it is unschedulable (%s).", policy.OtherPodsTerms))
+	}
+	return e, notes, nil
+}
+
+// listLocal reads the local nodes, once.
+func (w *liveWorld) listLocal(ctx context.Context) error {
+	options := metav1.ListOptions{LabelSelector: localNodes, Limit: chunk}
+	for !w.listed {
+		list, err := w.kube.CoreV1().Nodes().List(ctx, options)
+		if err != nil {
+			return fmt.Errorf("listing local nodes: %w", err)
+		}
+		w.local = appendPointers(w.local, list.Items)
+		options.Continue = list.Continue
+		w.listed = options.Continue == ""
+	}
+	s := *w.snapshot
+	s.LocalSoftTaint = slices.ContainsFunc(w.local, func(n *corev1.Node) bool { return policy.IsReady(n) && policy.BearsSoftTaint(n) })
+	w.snapshot = &s
+	return nil
+}
+
+// late counts the pods on the virtual nodes, and those on a local node when the
+// rules come to it.
+func (w *liveWorld) late(ctx context.Context, pod *corev1.Pod, now time.Time) (policy.LateExplanation, error) {
+	o := w.objects
+	for _, n := range o.Nodes {
+		pods, err := w.podsOn(ctx, n.Name)
+		if err != nil {
+			return policy.LateExplanation{}, err
+		}
+		o.Pods = appendPointers(o.Pods, pods)
+	}
+	if err := w.listLocal(ctx); err != nil {
+		return policy.LateExplanation{}, err
+	}
+	s, _ := policy.NewSnapshot(o)
+	var failed error
+	e := policy.ExplainLate(s, pod.Namespace, pod, w.roomOn(ctx, pod, &failed), now)
+	return e, failed
+}
+
+// roomOn is the local nodes with their room. Pods are counted on those only that
+// would take the pod if they were empty. It stops where that fails.
+func (w *liveWorld) roomOn(ctx context.Context, pod *corev1.Pod, failed *error) iter.Seq[*policy.LocalNode] {
+	return func(yield func(*policy.LocalNode) bool) {
+		counted := 0
+		for _, n := range w.local {
+			if !policy.IsReady(n) {
+				continue
+			}
+			node := policy.NewLocalNode(n, policy.Usage{})
+			if ok, _ := policy.Fits(pod, node); ok {
+				if counted++; counted > mostNodes {
+					*failed = fmt.Errorf("more than %d local nodes would have to be counted", mostNodes)
+					return
+				}
+				pods, err := w.podsOn(ctx, n.Name)
+				if err != nil {
+					*failed = err
+					return
+				}
+				var used policy.Usage
+				for i := range pods {
+					used.Add(policy.UsageOf(&pods[i]), 1)
+				}
+				node = policy.NewLocalNode(n, used)
+			}
+			if !yield(node) {
+				return
+			}
+		}
+	}
+}
+
+// podsOn lists the pods on one node that are not finished; the API server has an
+// index for that.
+func (w *liveWorld) podsOn(ctx context.Context, node string) ([]corev1.Pod, error) {
+	list, err := w.kube.CoreV1().Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{
+		FieldSelector: fields.AndSelectors(
+			fields.OneTermEqualSelector("spec.nodeName", node),
+			fields.OneTermNotEqualSelector("status.phase", string(corev1.PodSucceeded)),
+			fields.OneTermNotEqualSelector("status.phase", string(corev1.PodFailed)),
+		).String(),
+		// From the API server's memory, where the index is.
+		ResourceVersion: "0",
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing the pods on node %s: %w", node, err)
+	}
+	return list.Items, nil
+}

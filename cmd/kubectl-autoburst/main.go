@@ -1,0 +1,108 @@
+// Command kubectl-autoburst is the plugin "kubectl autoburst": it says why pods
+// burst or do not, and tests policies. It only reads.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+)
+
+// version is set when the program is built.
+var version = "v0.0.0-dev"
+
+// The codes with which the program ends.
+const (
+	exitOK      = 0
+	exitFailure = 1
+	exitUsage   = 2
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	streams := genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}
+	code := run(ctx, os.Args[1:], streams, time.Now)
+	stop()
+	os.Exit(code)
+}
+
+// run is the program; the result is the code with which it ends.
+func run(ctx context.Context, args []string, streams genericiooptions.IOStreams, now func() time.Time) int {
+	root := newRoot(streams, now)
+	root.SetArgs(append([]string{}, args...)) // nil would mean those of the process
+	err := root.ExecuteContext(ctx)
+	var usage *usageError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, errCasesFailed): // they are printed
+		return exitFailure
+	case errors.As(err, &usage):
+		fmt.Fprintf(streams.ErrOut, "error: %v\n", err)
+		return exitUsage
+	}
+	fmt.Fprintf(streams.ErrOut, "error: %v\n", err)
+	return exitFailure
+}
+
+func newRoot(streams genericiooptions.IOStreams, now func() time.Time) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "kubectl-autoburst",
+		Short: "Say why pods burst or do not, and test burst policies",
+		Long: "Say why pods burst or do not, and test burst policies.\n\n" +
+			"Nothing is ever changed: the rules that the webhook and the controller follow are run on this machine,\n" +
+			"over objects that are read from the cluster or from files.",
+		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl autoburst"},
+		Args:          subcommand,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetIn(streams.In)
+	root.SetOut(streams.Out)
+	root.SetErr(streams.ErrOut)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usagef("%w; see %s --help", err, cmd.CommandPath())
+	})
+	root.AddCommand(newExplain(streams, now), newSimulate(streams), &cobra.Command{
+		Use:   "version",
+		Short: "Print the version of this program",
+		Args:  noArguments,
+		RunE: func(*cobra.Command, []string) error {
+			fmt.Fprintln(streams.Out, version)
+			return nil
+		},
+	})
+	return root
+}
+
+// usageError is a command line or an input that cannot be worked with.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+func usagef(format string, args ...any) error {
+	return &usageError{fmt.Errorf(format, args...)}
+}
+
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usagef("unexpected argument %q; see %s --help", args[0], cmd.CommandPath())
+	}
+	return nil
+}
+
+func subcommand(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usagef("unknown command %q; see %s --help", args[0], cmd.CommandPath())
+	}
+	return nil
+}
