@@ -1,7 +1,10 @@
 package vnode
 
 import (
+	"context"
 	"fmt"
+	"maps"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	clienttesting "k8s.io/client-go/testing"
 
+	"github.com/autoburst/autoburst/policy/v1alpha1"
 	"github.com/autoburst/autoburst/providers"
 )
 
@@ -310,5 +314,32 @@ func TestBurstThenMassDeletion(t *testing.T) {
 			}
 			return nil
 		})
+	})
+}
+
+// The event of a new group names who let the pod burst, where it is known.
+func TestGroupEventNamesThePolicy(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		b := newBed(t)
+		b.start()
+		b.create(testPod("web", func(p *corev1.Pod) {
+			p.Annotations = map[string]string{v1alpha1.PolicyAnnotation: "BurstPolicy/batch"}
+		}))
+		b.create(testPod("by-hand"))
+		b.groups("g-uid-by-hand", "g-uid-web")
+		b.settle(time.Second)
+		list, err := b.client.CoreV1().Events("default").List(context.Background(), metav1.ListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		named := map[string]bool{}
+		for _, e := range list.Items {
+			if e.Reason == "GroupCreated" {
+				named[e.InvolvedObject.Name] = strings.Contains(e.Message, "decided by BurstPolicy/batch.")
+			}
+		}
+		if want := (map[string]bool{"web": true, "by-hand": false}); !maps.Equal(named, want) {
+			t.Errorf("events that name the policy: %v, want %v", named, want)
+		}
 	})
 }

@@ -14,6 +14,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/autoburst/autoburst/policy/burstable"
+	"github.com/autoburst/autoburst/policy/v1alpha1"
 	"github.com/autoburst/autoburst/providers"
 )
 
@@ -111,7 +112,11 @@ func (r *reconciler) createGroup(ctx context.Context, uid types.UID, v view) (ti
 		}
 		carries = r.ledger.carriesStatus
 	})
-	r.events.pod(v.pod, occurrence{reason: "GroupCreated", message: fmt.Sprintf("Container group %s was created on virtual node %s (%s).", id, r.cfg.Node.Name, r.provider.Name()), key: id})
+	message := fmt.Sprintf("Container group %s was created on virtual node %s (%s).", id, r.cfg.Node.Name, r.provider.Name())
+	if by := v.pod.Annotations[v1alpha1.PolicyAnnotation]; by != "" {
+		message += fmt.Sprintf(" That the pod may burst was decided by %s.", by)
+	}
+	r.events.pod(v.pod, occurrence{reason: "GroupCreated", message: message, key: id})
 	if err := r.writeStatus(ctx, uid, v, waitingStatus(v.pod, "", "", reasonCreating, r.place(), v.started, now)); err != nil {
 		return 0, err
 	}

@@ -23,7 +23,6 @@ import (
 
 	"github.com/autoburst/autoburst/policy"
 	"github.com/autoburst/autoburst/policy/store"
-	"github.com/autoburst/autoburst/policy/v1alpha1"
 )
 
 // DefaultWorkers is how many grants are written at once: enough to hide the
@@ -125,11 +124,6 @@ func newParts(o Options) (*parts, error) {
 	}
 	tell := newTeller(o.Recorder, o.Clock)
 	w := newWaiting(o.Clock, m)
-	w.placed = func(p *corev1.Pod, node string) {
-		if p.Annotations[v1alpha1.GrantAnnotation] == policy.GrantAdmission && isVirtual(o.View.Snapshot(), node) {
-			tell.placed(p, node)
-		}
-	}
 	return &parts{
 		granter: &granter{view: o.View, writes: o.Client, waiting: w, tell: tell, metrics: m, clock: o.Clock},
 		observer: &observer{
@@ -139,14 +133,4 @@ func newParts(o Options) (*parts, error) {
 		},
 		served: &served{view: o.View, writes: o.Client, clock: o.Clock, bell: newBell()},
 	}, nil
-}
-
-// isVirtual tells whether a node of that name is a virtual node.
-func isVirtual(s *policy.Snapshot, name string) bool {
-	for _, n := range s.VirtualNodes {
-		if n.Name == name {
-			return true
-		}
-	}
-	return false
 }

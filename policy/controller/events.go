@@ -18,7 +18,6 @@ import (
 // Reasons of events on pods.
 const (
 	EventBurstGranted  = "BurstGranted"  // the pod may run on a virtual node
-	EventBursting      = "Bursting"      // a pod granted at admission was placed on one
 	EventStaysLocal    = "StaysLocal"    // it may not, as it is
 	EventWaitsToBurst  = "WaitsToBurst"  // it may not yet
 	EventStopped       = "BurstStopped"  // it may not while an operator has stopped all bursting
@@ -39,9 +38,8 @@ const (
 // burst have the policy.Reason in that place, since recorders fold events that
 // differ by their notes only into one, with the note of the first.
 const (
-	actionGrant    = "Grant"
-	actionSchedule = "Schedule"
-	actionObserve  = "Observe"
+	actionGrant   = "Grant"
+	actionObserve = "Observe"
 )
 
 // noteMax is the longest note that the API server takes, in bytes.
@@ -72,13 +70,6 @@ func (c limiterClock) Sleep(d time.Duration) { <-c.After(d) }
 
 func (t *teller) granted(pod *corev1.Pod, d policy.Decision) {
 	t.event(pod, corev1.EventTypeNormal, EventBurstGranted, actionGrant, decidedBy(d.Message, d.By))
-}
-
-// placed tells of a pod that was granted at admission and is now on a virtual
-// node.
-func (t *teller) placed(pod *corev1.Pod, node string) {
-	t.event(pod, corev1.EventTypeNormal, EventBursting, actionSchedule, fmt.Sprintf(
-		"Placed on virtual node %s, as decided at admission by %s.", node, pod.Annotations[v1alpha1.PolicyAnnotation]))
 }
 
 func (t *teller) waits(w *waiting, pod *corev1.Pod, d policy.Decision) {

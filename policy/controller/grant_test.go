@@ -302,32 +302,6 @@ func TestTold(t *testing.T) {
 	}
 }
 
-// TestPlacedEvent checks that a pod granted at admission is told of when it lands
-// on a virtual node.
-func TestPlacedEvent(t *testing.T) {
-	for name, c := range map[string]struct {
-		node, grant string
-		want        []string
-	}{
-		"on a virtual node":           {node: "eci", grant: policy.GrantAdmission, want: []string{EventBursting}},
-		"on a local node":             {node: "a", grant: policy.GrantAdmission},
-		"granted late, told before":   {node: "eci", grant: policy.GrantLate},
-		"its owner's own toleration":  {node: "eci"},
-		"deleted before it was bound": {grant: policy.GrantAdmission},
-	} {
-		t.Run(name, func(t *testing.T) {
-			f := newFixture(t)
-			p := unschedulable("web")
-			p.Status.Conditions = nil
-			p.Annotations = map[string]string{v1alpha1.GrantAnnotation: c.grant, v1alpha1.ReasonAnnotation: "LocalFirst"}
-			f.settle(f.submit(p), c.node)
-			if diff := cmp.Diff(c.want, f.events.of("web")); diff != "" {
-				t.Errorf("events (-want +got):\n%s", diff)
-			}
-		})
-	}
-}
-
 // TestEventsAreBounded checks that thousands of pods that stay do not flood the
 // API server, and that the rest is told later.
 func TestEventsAreBounded(t *testing.T) {

@@ -22,8 +22,6 @@ type waiting struct {
 	changed bell
 	// rules rings when all pods must be looked at again.
 	rules bell
-	// placed hears of pods that were bound; nil for nobody.
-	placed func(p *corev1.Pod, node string)
 
 	mu   sync.Mutex
 	pods map[types.UID]*waiter
@@ -86,15 +84,12 @@ func (w *waiting) PodPending(p *corev1.Pod) {
 }
 
 // PodSettled implements store.Listener.
-func (w *waiting) PodSettled(p *corev1.Pod, node string) {
+func (w *waiting) PodSettled(p *corev1.Pod, _ string) {
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	if e, ok := w.pods[p.UID]; ok {
 		w.file(e, "", "", policy.Ref{})
 		delete(w.pods, p.UID)
-	}
-	w.mu.Unlock()
-	if node != "" && w.placed != nil {
-		w.placed(p, node)
 	}
 }
 
