@@ -4,10 +4,13 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
 
 	"github.com/autoburst/autoburst/policy/v1alpha1"
 )
@@ -66,8 +69,13 @@ func compile(ref Ref, spec *v1alpha1.BurstPolicySpec, namespaces *metav1.LabelSe
 		p.NamespaceSelector = selector("spec.namespaceSelector", namespaces)
 	}
 
+	p.Limits = compileLimits("spec.limits", spec.Limits, invalid)
+	p.KeepLocal = compileKeepLocal(spec.KeepLocal, invalid)
+	p.ScaleIn = cmp.Or(spec.ScaleIn, v1alpha1.ScaleInBurstFirst)
+	p.Repatriation = compileRepatriation(spec.Repatriation, invalid)
 	if o := spec.Overflow; o != nil {
 		p.AfterPendingSeconds = o.AfterPendingSeconds
+		p.NodeAutoscaler = o.NodeAutoscaler
 		if o.AfterPendingSeconds < 0 {
 			invalid("spec.overflow.afterPendingSeconds", "must not be negative")
 		}
@@ -95,9 +103,79 @@ func compile(ref Ref, spec *v1alpha1.BurstPolicySpec, namespaces *metav1.LabelSe
 			invalid(field+".nodeSelector", err)
 			s = labels.Nothing()
 		}
-		p.Targets = append(p.Targets, Target{Name: t.Name, Selector: s, Requirements: requirements(&t.NodeSelector)})
+		compiled := Target{
+			Name: t.Name, Selector: s, Requirements: requirements(&t.NodeSelector),
+			Limits: compileLimits(field+".limits", t.Limits, invalid),
+		}
+		if t.PodMetadata != nil {
+			compiled.Annotations = t.PodMetadata.Annotations
+		}
+		p.Targets = append(p.Targets, compiled)
 	}
 	return p
+}
+
+// compileLimits reads limits. What the schema lets pass but cannot be counted is
+// told to invalid.
+func compileLimits(field string, l *v1alpha1.Limits, invalid func(field string, problem any)) Limits {
+	out := NoLimits
+	if l == nil {
+		return out
+	}
+	if l.Pods != nil {
+		out.Pods = int64(*l.Pods)
+	}
+	if l.CPU != nil {
+		out.MilliCPU = l.CPU.MilliValue()
+	}
+	if l.Memory != nil {
+		out.Memory = l.Memory.Value()
+	}
+	if out.Pods < 0 || out.MilliCPU < 0 || out.Memory < 0 {
+		invalid(field, "must not be negative")
+	}
+	return out
+}
+
+func compileKeepLocal(k *intstr.IntOrString, invalid func(field string, problem any)) *intstr.IntOrString {
+	if k == nil {
+		return nil
+	}
+	n, err := intstr.GetScaledValueFromIntOrPercent(k, 100, true)
+	switch {
+	case err != nil:
+		invalid("spec.keepLocal", err)
+	case n < 0 || k.Type == intstr.String && n > 100:
+		invalid("spec.keepLocal", fmt.Sprintf("%s is neither a number of at least 0 nor a percentage from 0%% to 100%%", k))
+	case n == 0:
+		return nil
+	}
+	return k
+}
+
+// The schema's defaults of repatriation.
+const (
+	defaultMinBurst      = 600
+	defaultHold          = 300
+	defaultMaxConcurrent = 1
+)
+
+func compileRepatriation(r *v1alpha1.Repatriation, invalid func(field string, problem any)) *Repatriation {
+	if r == nil || r.Mode != v1alpha1.RepatriateWhenRoom {
+		return nil
+	}
+	seconds := func(field string, v *int32, otherwise int32) time.Duration {
+		n := ptr.Deref(v, otherwise)
+		if n < 0 {
+			invalid("spec.repatriation."+field, "must not be negative")
+		}
+		return time.Duration(n) * time.Second
+	}
+	return &Repatriation{
+		MinBurst:      seconds("minBurstSeconds", r.MinBurstSeconds, defaultMinBurst),
+		Hold:          seconds("holdSeconds", r.HoldSeconds, defaultHold),
+		MaxConcurrent: max(1, int(ptr.Deref(r.MaxConcurrent, defaultMaxConcurrent))),
+	}
 }
 
 // requirements says in the words of node affinity what a label selector says.

@@ -5,8 +5,12 @@
 package policy
 
 import (
+	"math"
+	"time"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/autoburst/autoburst/policy/burstable"
 	"github.com/autoburst/autoburst/policy/v1alpha1"
@@ -59,7 +63,20 @@ type Policy struct {
 	// pods burst now.
 	HasPressure, PressureOpen bool
 
+	// NodeAutoscaler is "" where the policy sets no order.
+	NodeAutoscaler v1alpha1.NodeAutoscaler
+
+	// KeepLocal is nil where no replica is kept.
+	KeepLocal *intstr.IntOrString
+	// Limits bound the pods that the policy selects, on all virtual nodes.
+	Limits Limits
+
 	Targets []Target
+
+	ScaleIn v1alpha1.ScaleIn
+	// Repatriation is nil where pods are not moved back.
+	Repatriation *Repatriation
+
 	// Invalid says, with the field, why the policy cannot be carried out; such a
 	// policy selects nothing but still forbids bursting where its mode is Never.
 	Invalid string
@@ -79,7 +96,33 @@ type Target struct {
 	Selector labels.Selector
 	// Requirements are the selector in the form of node affinity.
 	Requirements []corev1.NodeSelectorRequirement
+	// Limits bound the pods that the policy selects, on this target's nodes.
+	Limits Limits
+	// Annotations are stamped on pods that are bound to this target's nodes.
+	Annotations map[string]string
+	// Suspended says why the target is not used for a while, "" while it is.
+	Suspended string
 }
+
+// Repatriation moves running pods back to local nodes.
+type Repatriation struct {
+	// MinBurst is how long a pod runs on a virtual node before, Hold for how long its
+	// workload is left alone, and kept local, after.
+	MinBurst, Hold time.Duration
+	MaxConcurrent  int
+}
+
+// Amount is a size or a sum of sizes of pods.
+type Amount struct{ Pods, MilliCPU, Memory int64 }
+
+// Unlimited is the bound of a resource that has none.
+const Unlimited = math.MaxInt64
+
+// Limits are bounds; a resource without one is Unlimited.
+type Limits Amount
+
+// NoLimits bound nothing.
+var NoLimits = Limits{Unlimited, Unlimited, Unlimited}
 
 // VirtualNode is what Evaluate needs of a virtual node, of our agent or of
 // another maker.

@@ -6,7 +6,9 @@
 package v1alpha1
 
 import (
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 // Mode says where the pods that a policy selects may run.
@@ -26,8 +28,48 @@ const (
 	ModeNever Mode = "Never"
 )
 
+// NodeAutoscaler orders bursting against an autoscaler that adds local nodes.
+// +kubebuilder:validation:Enum=BurstFirst;NodeFirst
+type NodeAutoscaler string
+
+// The orders.
+const (
+	// BurstFirst: pods burst before an autoscaler adds nodes for them.
+	BurstFirst NodeAutoscaler = "BurstFirst"
+	// NodeFirst: pods burst only when no autoscaler adds a node for them.
+	NodeFirst NodeAutoscaler = "NodeFirst"
+)
+
+// ScaleIn says which pods of a ReplicaSet go first when it shrinks.
+// +kubebuilder:validation:Enum=BurstFirst;Unordered
+type ScaleIn string
+
+// The orders of scaling in.
+const (
+	// ScaleInBurstFirst: pods on virtual nodes go before local ones.
+	ScaleInBurstFirst ScaleIn = "BurstFirst"
+	// ScaleInUnordered: nothing is written, Kubernetes chooses.
+	ScaleInUnordered ScaleIn = "Unordered"
+)
+
+// RepatriationMode says whether running pods are moved back.
+// +kubebuilder:validation:Enum=Never;WhenRoom
+type RepatriationMode string
+
+// The modes of repatriation.
+const (
+	// RepatriateNever: pods stay where they run.
+	RepatriateNever RepatriationMode = "Never"
+	// RepatriateWhenRoom: pods on virtual nodes are evicted when a local node has
+	// room for their replacement.
+	RepatriateWhenRoom RepatriationMode = "WhenRoom"
+)
+
 // BurstPolicySpec is what BurstPolicy and ClusterBurstPolicy share.
 // +kubebuilder:validation:XValidation:rule="!has(self.overflow) || !has(self.mode) || self.mode == 'Overflow'",message="overflow is only for mode Overflow: remove spec.overflow or set spec.mode to Overflow",fieldPath=".overflow"
+// +kubebuilder:validation:XValidation:rule="!has(self.keepLocal) || !has(self.mode) || self.mode == 'Overflow'",message="keepLocal is only for mode Overflow: remove spec.keepLocal or set spec.mode to Overflow",fieldPath=".keepLocal"
+// +kubebuilder:validation:XValidation:rule="!has(self.repatriation) || !has(self.repatriation.mode) || self.repatriation.mode == 'Never' || !has(self.mode) || self.mode == 'Overflow'",message="repatriation is only for mode Overflow: remove spec.repatriation or set spec.mode to Overflow",fieldPath=".repatriation"
+// +kubebuilder:validation:XValidation:rule="!has(self.mode) || self.mode != 'Never' || !has(self.limits)",message="mode Never has no limits: remove spec.limits or choose another mode",fieldPath=".limits"
 // +kubebuilder:validation:XValidation:rule="!has(self.mode) || self.mode != 'Never' || !has(self.targets) || size(self.targets) == 0",message="mode Never has no targets: remove spec.targets or choose another mode",fieldPath=".targets"
 type BurstPolicySpec struct {
 	// priority orders the policies that select the same pod: the highest decides,
@@ -52,6 +94,20 @@ type BurstPolicySpec struct {
 	// +optional
 	Overflow *Overflow `json:"overflow,omitempty"`
 
+	// keepLocal is how many replicas of each workload never burst: a number, or a
+	// percentage of the workload's replicas, rounded up. A Deployment counts as one
+	// workload across its ReplicaSets, and so does each StatefulSet, each Job, each
+	// other owner of pods, and each pod without an owner. Default 0.
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:XValidation:rule="type(self) == int ? self >= 0 : self.matches('^(100|[1-9]?[0-9])%$')",message="must be a whole number of at least 0, or a percentage from 0% to 100%"
+	// +optional
+	KeepLocal *intstr.IntOrString `json:"keepLocal,omitempty"`
+
+	// limits bound what the pods that this policy selects take on virtual nodes,
+	// together and whoever decides for them. Unset means no bound.
+	// +optional
+	Limits *Limits `json:"limits,omitempty"`
+
 	// targets are the virtual nodes that pods may burst to, in order; the first
 	// with a ready node is used. Empty means any virtual node.
 	// +kubebuilder:validation:MaxItems=8
@@ -59,6 +115,66 @@ type BurstPolicySpec struct {
 	// +listMapKey=name
 	// +optional
 	Targets []Target `json:"targets,omitempty"`
+
+	// scaleIn is BurstFirst (when a ReplicaSet shrinks, its pods on virtual nodes go
+	// first; the default) or Unordered (nothing is written into pods for that).
+	// +kubebuilder:default=BurstFirst
+	// +optional
+	ScaleIn ScaleIn `json:"scaleIn,omitempty"`
+
+	// repatriation moves running pods back to local nodes. Unset means never.
+	// +optional
+	Repatriation *Repatriation `json:"repatriation,omitempty"`
+}
+
+// Limits bound pods on virtual nodes. Pods count from the moment that they are
+// allowed to burst until they are gone; CPU and memory as the cloud sells them
+// where the virtual node tells its sizes, else as the pods request them.
+type Limits struct {
+	// pods on virtual nodes at once.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000000
+	// +optional
+	Pods *int32 `json:"pods,omitempty"`
+	// cpu of all of them together, in cores, such as "1000".
+	// +kubebuilder:validation:XValidation:rule="!quantity(string(self)).isLessThan(quantity('0'))",message="must not be negative"
+	// +optional
+	CPU *resource.Quantity `json:"cpu,omitempty"`
+	// memory of all of them together, in bytes, such as 2Ti.
+	// +kubebuilder:validation:XValidation:rule="!quantity(string(self)).isLessThan(quantity('0'))",message="must not be negative"
+	// +optional
+	Memory *resource.Quantity `json:"memory,omitempty"`
+}
+
+// Repatriation moves running pods from virtual nodes back to local ones.
+type Repatriation struct {
+	// mode is Never (the default) or WhenRoom: a pod of a ReplicaSet is evicted from
+	// a virtual node when a local node has room for its replacement. Disruption
+	// budgets are honoured. Pods of Jobs and StatefulSets and pods without an owner
+	// stay.
+	// +kubebuilder:default=Never
+	// +optional
+	Mode RepatriationMode `json:"mode,omitempty"`
+	// minBurstSeconds is how long a pod runs on a virtual node at least before it is
+	// moved. In seconds; default 600.
+	// +kubebuilder:default=600
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=604800
+	// +optional
+	MinBurstSeconds *int32 `json:"minBurstSeconds,omitempty"`
+	// holdSeconds is for how long, after a pod of a workload was moved, no pod of that
+	// workload is moved and none of its new pods bursts. In seconds; default 300.
+	// +kubebuilder:default=300
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=86400
+	// +optional
+	HoldSeconds *int32 `json:"holdSeconds,omitempty"`
+	// maxConcurrent is how many pods of this policy are on the move at once. Default 1.
+	// +kubebuilder:default=1
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	// +optional
+	MaxConcurrent *int32 `json:"maxConcurrent,omitempty"`
 }
 
 // Overflow tunes mode Overflow.
@@ -74,6 +190,12 @@ type Overflow struct {
 	// pressure lets pods burst only while many are waiting. Unset means always.
 	// +optional
 	Pressure *Pressure `json:"pressure,omitempty"`
+
+	// nodeAutoscaler orders bursting against an autoscaler that adds local nodes
+	// (cluster-autoscaler, Karpenter): BurstFirst or NodeFirst. Unset leaves both to
+	// act at once.
+	// +optional
+	NodeAutoscaler NodeAutoscaler `json:"nodeAutoscaler,omitempty"`
 }
 
 // Pressure opens and closes a policy by how many of its pods wait, with
@@ -116,6 +238,23 @@ type Target struct {
 	// autoburst.io/provider: eci. Empty selects every virtual node.
 	// +optional
 	NodeSelector metav1.LabelSelector `json:"nodeSelector,omitempty"`
+
+	// limits bound what the pods that this policy selects take on this target's
+	// virtual nodes. Unset means no bound.
+	// +optional
+	Limits *Limits `json:"limits,omitempty"`
+
+	// podMetadata is stamped on the pods that run here.
+	// +optional
+	PodMetadata *PodMetadata `json:"podMetadata,omitempty"`
+}
+
+// PodMetadata is stamped on pods when they are bound to a virtual node.
+type PodMetadata struct {
+	// annotations to set. A pod's own annotation of the same name stays.
+	// +kubebuilder:validation:MaxProperties=32
+	// +optional
+	Annotations map[string]string `json:"annotations,omitempty"`
 }
 
 // Condition types of a policy.
@@ -126,12 +265,14 @@ const (
 	ConditionUnderPressure = "UnderPressure"
 	// ConditionTargetsAvailable: at least one target has a ready virtual node.
 	ConditionTargetsAvailable = "TargetsAvailable"
+	// ConditionWithinLimits: every limit leaves room (only with limits).
+	ConditionWithinLimits = "WithinLimits"
 )
 
 // BurstPolicyStatus is what the controller observed.
 type BurstPolicyStatus struct {
-	// conditions: Ready, TargetsAvailable, and UnderPressure where
-	// overflow.pressure is set.
+	// conditions: Ready, TargetsAvailable, UnderPressure where overflow.pressure is
+	// set, and WithinLimits where limits are.
 	// +listType=map
 	// +listMapKey=type
 	// +kubebuilder:validation:MaxItems=16
@@ -145,6 +286,11 @@ type BurstPolicyStatus struct {
 	// pods counts the pods that this policy decides for.
 	// +optional
 	Pods PodCounts `json:"pods,omitzero"`
+
+	// usage is what counts against the limits: the pods on virtual nodes that the
+	// policy selects, and those that may yet be bound there. Absent without limits.
+	// +optional
+	Usage *Usage `json:"usage,omitempty"`
 
 	// targets shows each target of the spec.
 	// +kubebuilder:validation:MaxItems=8
@@ -166,6 +312,16 @@ type PodCounts struct {
 	Waiting int32 `json:"waiting"`
 }
 
+// Usage is what counts against limits.
+type Usage struct {
+	// pods on virtual nodes, or allowed to go there.
+	Pods int64 `json:"pods"`
+	// cpu of them together.
+	CPU resource.Quantity `json:"cpu"`
+	// memory of them together.
+	Memory resource.Quantity `json:"memory"`
+}
+
 // TargetStatus is the state of one target.
 type TargetStatus struct {
 	// name of the target.
@@ -174,6 +330,13 @@ type TargetStatus struct {
 	ReadyNodes int32 `json:"readyNodes"`
 	// pods is how many of the policy's pods are bound to its nodes.
 	Pods int32 `json:"pods"`
+	// usage is what counts against the target's limits. Absent without limits.
+	// +optional
+	Usage *Usage `json:"usage,omitempty"`
+	// suspendedUntil is when the target is tried again after its cloud has refused
+	// pods. Absent while it is not suspended.
+	// +optional
+	SuspendedUntil *metav1.Time `json:"suspendedUntil,omitempty"`
 	// reason why the target is not used, empty while it can be.
 	// +kubebuilder:validation:MaxLength=256
 	// +optional
