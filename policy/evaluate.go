@@ -112,47 +112,37 @@ func selects(s *Snapshot, namespace string, ns Namespace, pod *corev1.Pod) (Deci
 	if ns.Mode == v1alpha1.ModeNever {
 		return byNamespace, nil, true
 	}
-	own, never := first(s.Policies[namespace], ns.Labels, pod.Labels)
-	if never != nil {
-		return never.decision(), never, true
-	}
-	cluster, never := first(s.Policies[""], ns.Labels, pod.Labels)
-	if never != nil {
-		return never.decision(), never, true
+	rules := s.rules(namespace)
+	for _, ps := range [...]*ranked{&rules.own, &rules.cluster} {
+		if never := ps.never.first(pod.Labels); never != nil {
+			return never.decision(), never, true
+		}
 	}
 
+	own := rules.own.others.first(pod.Labels)
 	switch {
-	case hasPodMode && optedIn(s, namespace, ns):
+	case hasPodMode && rules.optedIn:
 		return byPod, nil, true
 	case own != nil:
 		return own.decision(), own, true
 	case ns.Mode != "":
 		return byNamespace, nil, true
-	case cluster != nil:
+	}
+	if cluster := rules.cluster.others.first(pod.Labels); cluster != nil {
 		return cluster.decision(), cluster, true
 	}
 	return Decision{}, nil, false
 }
 
-func (p *Policy) decision() Decision { return Decision{By: p.Ref, Mode: p.Mode} }
-
-// first gives the first of the ordered policies that selects the pod, and the
-// first of mode Never that does.
-func first(ps []*Policy, ns, pod labels.Set) (decides, never *Policy) {
-	for _, p := range ps {
-		if p.Mode != v1alpha1.ModeNever && (decides != nil || p.Invalid != "") {
-			continue
-		}
-		if !p.selectsNamespace(ns) || !p.PodSelector.Matches(pod) {
-			continue
-		}
-		if p.Mode == v1alpha1.ModeNever {
-			return decides, p
-		}
-		decides = p
+// rules are what the policies are to the pods of a namespace.
+func (s *Snapshot) rules(namespace string) *namespaceIndex {
+	if s.Index != nil {
+		return s.Index.namespace(namespace)
 	}
-	return decides, nil
+	return NewIndex(s.Policies, s.Namespaces).namespace(namespace)
 }
+
+func (p *Policy) decision() Decision { return Decision{By: p.Ref, Mode: p.Mode} }
 
 func (p *Policy) selectsNamespace(ns labels.Set) bool {
 	return p.NamespaceSelector == nil || p.NamespaceSelector.Matches(ns)
@@ -161,22 +151,8 @@ func (p *Policy) selectsNamespace(ns labels.Set) bool {
 // OptedIn is true when an annotation or a policy lets pods of the namespace
 // burst, so that pods of it need looking at when they are created.
 func (s *Snapshot) OptedIn(namespace string) bool {
-	ns, known := s.Namespaces[namespace]
-	return known && !s.Excluded[namespace] && optedIn(s, namespace, ns)
-}
-
-func optedIn(s *Snapshot, namespace string, ns Namespace) bool {
-	if validMode(ns.Mode) {
-		return ns.Mode != v1alpha1.ModeNever
-	}
-	for _, ps := range [...][]*Policy{s.Policies[namespace], s.Policies[""]} {
-		for _, p := range ps {
-			if p.Invalid == "" && p.Mode != v1alpha1.ModeNever && p.selectsNamespace(ns.Labels) {
-				return true
-			}
-		}
-	}
-	return false
+	_, known := s.Namespaces[namespace]
+	return known && !s.Excluded[namespace] && s.rules(namespace).optedIn
 }
 
 func ownedByDaemonSet(pod *corev1.Pod) bool {

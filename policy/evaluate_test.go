@@ -234,6 +234,20 @@ func thousandPolicies() *Snapshot {
 		p.Spec.Targets = []v1alpha1.Target{{Name: "eci", NodeSelector: metav1.LabelSelector{MatchLabels: map[string]string{v1alpha1.ProviderLabel: "eci"}}}}
 		s.Policies[""] = append(s.Policies[""], Compile(p))
 	}
+	s.Index = NewIndex(s.Policies, s.Namespaces)
+	return s
+}
+
+// thousandNamespaces has 1,000 cluster policies for other namespaces, each of
+// which selects all pods there.
+func thousandNamespaces() *Snapshot {
+	s := shop()
+	for i := range 1000 {
+		p := &v1alpha1.ClusterBurstPolicy{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("p-%04d", i)}}
+		p.Spec.NamespaceSelector.MatchLabels = map[string]string{"team": fmt.Sprintf("team-%04d", i)}
+		s.Policies[""] = append(s.Policies[""], Compile(p))
+	}
+	s.Index = NewIndex(s.Policies, s.Namespaces)
 	return s
 }
 
@@ -254,6 +268,7 @@ func BenchmarkEvaluate(b *testing.B) {
 	annotated.Namespaces["shop"] = Namespace{Mode: v1alpha1.ModeOverflow}
 	run("unselected", shop(), "web", Ignore)
 	run("unselected by 1000", thousandPolicies(), "web", Ignore)
+	run("unselected by 1000 of other namespaces", thousandNamespaces(), "web", Ignore)
 	run("annotated", annotated, "web", Grant)
 	run("selected by last of 1000", thousandPolicies(), "app-0999", Grant)
 }

@@ -180,7 +180,7 @@ func considered(s *Snapshot, namespace string, pod *corev1.Pod) []Considered {
 	}
 
 	if mode, ok := pod.Annotations[v1alpha1.ModeAnnotation]; ok {
-		annotation(Ref{Kind: KindPod, Namespace: namespace, Name: pod.Name}, v1alpha1.Mode(mode), optedIn(s, namespace, ns))
+		annotation(Ref{Kind: KindPod, Namespace: namespace, Name: pod.Name}, v1alpha1.Mode(mode), s.rules(namespace).optedIn)
 	}
 	policies(s.Policies[namespace])
 	if ns.Mode != "" {

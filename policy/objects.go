@@ -56,6 +56,7 @@ func NewSnapshot(o Objects) (*Snapshot, []*LocalNode) {
 	for _, ps := range s.Policies {
 		Sort(ps)
 	}
+	s.Index = NewIndex(s.Policies, s.Namespaces)
 
 	used := make(map[string]Usage)
 	var terms Terms

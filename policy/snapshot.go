@@ -24,6 +24,9 @@ type Snapshot struct {
 	// Policies by namespace, "" for the ClusterBurstPolicies, each list in the
 	// order in which policies decide (Less).
 	Policies map[string][]*Policy
+	// Index is over Policies and Namespaces. Without it, which is right but slow,
+	// every question makes one.
+	Index *Index
 	// VirtualNodes are all virtual nodes, ready or not, by name.
 	VirtualNodes []*VirtualNode
 	// LocalSoftTaint is true when a ready local node bears a PreferNoSchedule

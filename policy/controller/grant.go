@@ -225,6 +225,7 @@ func (g *granter) open(s *policy.Snapshot) *policy.Snapshot {
 		}
 		twin.Policies[namespace] = policies
 	}
+	twin.Index = policy.NewIndex(twin.Policies, twin.Namespaces)
 	g.opened.Store(&openedSnapshot{s, &twin})
 	return &twin
 }

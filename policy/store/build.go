@@ -100,6 +100,9 @@ func (s *Store) rebuild(also section) {
 	if dirty&policySection != 0 {
 		next.Policies = s.sortedPolicies()
 	}
+	if dirty&(namespaceSection|policySection) != 0 {
+		next.Index = policy.NewIndex(next.Policies, next.Namespaces)
+	}
 	if dirty&(nodeSection|roomSection) != 0 {
 		next.VirtualNodes = s.virtualNodes()
 		next.LocalSoftTaint = len(s.softTaints) > 0

@@ -37,6 +37,12 @@ const (
 	maxHandlerP99     = 2 * time.Millisecond
 	// rounds of the side-by-side comparison; the median ratio counts.
 	rounds = 5
+	// maxStrangers is how much of the processors other programs may take during a
+	// round that counts. The system alone all but fills two cores in a burst, so
+	// that whatever else runs is measured along, and more of it on the side that
+	// does more work. Up to maxDisturbed rounds are measured again.
+	maxStrangers = 0.08
+	maxDisturbed = 10
 )
 
 var (
@@ -186,16 +192,26 @@ func BenchmarkBurst(b *testing.B) {
 	for b.Loop() {
 		var ratios, hands, admissions []float64
 		before := handlerHistogram(b)
-		for round := range rounds + 1 {
+		handCPU, admissionCPU := map[string]time.Duration{}, map[string]time.Duration{}
+		disturbed := 0
+		for round := 0; len(ratios) < rounds; round++ {
 			var hand, admission time.Duration
+			measured := func(sum map[string]time.Duration, list []*corev1.Pod) (time.Duration, error) {
+				began := cpuTimes()
+				took, err := create(b.Context(), list)
+				if round > 0 {
+					addCPU(sum, began, cpuTimes())
+				}
+				return took, err
+			}
 			runs := []func() error{
 				func() (err error) {
-					hand, err = create(b.Context(), pods("by-hand", burstPods, byHand))
+					hand, err = measured(handCPU, pods("by-hand", burstPods, byHand))
 					remove(b, "by-hand")
 					return err
 				},
 				func() (err error) {
-					admission, err = create(b.Context(), pods("served", burstPods, nil))
+					admission, err = measured(admissionCPU, pods("served", burstPods, nil))
 					checkGrants(b, "Admission")
 					remove(b, "served")
 					return err
@@ -204,21 +220,33 @@ func BenchmarkBurst(b *testing.B) {
 			if round%2 == 1 { // neither is always first
 				slices.Reverse(runs)
 			}
-			for _, run := range runs {
-				if err := run(); err != nil {
-					b.Fatal(err)
+			taken := strangers(func() {
+				for _, run := range runs {
+					if err := run(); err != nil {
+						b.Fatal(err)
+					}
 				}
+			})
+			ratio := admission.Seconds() / hand.Seconds()
+			switch {
+			case round == 0: // connections, caches
+			case taken > maxStrangers:
+				b.Logf("round %d does not count: other programs took %.0f %% of the processors (ratio %.2f)", round, taken*100, ratio)
+				if disturbed++; disturbed > maxDisturbed {
+					b.Fatalf("the machine is too busy to measure: %d rounds were disturbed by other programs; end them and run this again", disturbed)
+				}
+			default:
+				hands, admissions = append(hands, hand.Seconds()), append(admissions, admission.Seconds())
+				ratios = append(ratios, ratio)
 			}
-			if round == 0 {
-				continue // connections, caches
-			}
-			hands, admissions = append(hands, hand.Seconds()), append(admissions, admission.Seconds())
-			ratios = append(ratios, admission.Seconds()/hand.Seconds())
 		}
+		measuredRounds := rounds + disturbed
 		b.ReportMetric(median(hands), "s/by-hand")
 		b.ReportMetric(median(admissions), "s/at-admission")
 		b.ReportMetric(median(ratios), "ratio")
 		b.ReportMetric(handlerHistogram(b).since(before, 0.99)*1000, "ms/handler-p99-at-most")
+		b.Logf("processor time by hand:     %s", describeCPU(handCPU, measuredRounds))
+		b.Logf("processor time at admission: %s", describeCPU(admissionCPU, measuredRounds))
 		if r := median(ratios); r > maxAdmissionRatio {
 			b.Errorf("200 pods granted at admission took %.2f times what they take with a toleration by hand (each run: %.2f), want at most %.2f", r, ratios, maxAdmissionRatio)
 		}
