@@ -42,11 +42,16 @@ func usageOf(list corev1.ResourceList) Usage {
 // UsageOf is what a bound pod takes from its node, as the scheduler counts it:
 // during a resize in place the larger of what is asked for and what is allocated.
 func UsageOf(p *corev1.Pod) Usage {
-	a := usageOf(resourcehelper.PodRequests(p, resourcehelper.PodResourcesOptions{
-		UseStatusResources: len(p.Status.ContainerStatuses)+len(p.Status.InitContainerStatuses) > 0,
-	}))
+	a := usageOf(RequestsOf(p))
 	a.pods = 1
 	return a
+}
+
+// RequestsOf is UsageOf as a list of resources.
+func RequestsOf(p *corev1.Pod) corev1.ResourceList {
+	return resourcehelper.PodRequests(p, resourcehelper.PodResourcesOptions{
+		UseStatusResources: len(p.Status.ContainerStatuses)+len(p.Status.InitContainerStatuses) > 0,
+	})
 }
 
 // Add adds b times sign, which is 1 or -1. Names that come to zero are removed,

@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/autoburst/autoburst/policy"
 	"github.com/autoburst/autoburst/policy/v1alpha1"
 )
 
@@ -24,10 +25,14 @@ func CacheOptions() cache.Options {
 	trimmed := func(f func(any) (any, error)) cache.ByObject {
 		return cache.ByObject{Transform: f, UnsafeDisableDeepCopy: ptr.To(true)}
 	}
+	shared := newInterner()
 	return cache.Options{
 		DefaultTransform: cache.TransformStripManagedFields(),
 		ByObject: map[client.Object]cache.ByObject{
-			&corev1.Pod{}:       trimmed(trim(TrimPod)),
+			&corev1.Pod{}: trimmed(trim(func(p *corev1.Pod) {
+				TrimPod(p)
+				shared.pod(p)
+			})),
 			&corev1.Node{}:      trimmed(trim(TrimNode)),
 			&corev1.Namespace{}: trimmed(trim(trimNamespace)),
 		},
@@ -66,6 +71,20 @@ func TrimPod(p *corev1.Pod) {
 		status.Conditions = nil
 	case p.Spec.NodeName != "":
 		p.Annotations = own(p.Annotations)
+		p.GenerateName = ""
+		p.OwnerReferences = controllers(p.OwnerReferences)
+		tolerations := beyondNodeConditions(p.Spec.Tolerations)
+		if len(tolerations) == 0 {
+			// It runs on a local node, where only the sum of what it occupies counts: most
+			// pods of a cluster are such, and their containers most of their memory.
+			p.Spec = corev1.PodSpec{
+				NodeName: p.Spec.NodeName,
+				Overhead: policy.RequestsOf(p),
+				Priority: p.Spec.Priority,
+				Affinity: interPod(p.Spec.Affinity),
+			}
+			break
+		}
 		status.ContainerStatuses = resizing(p.Spec.Containers, p.Status.ContainerStatuses)
 		status.InitContainerStatuses = resizing(p.Spec.InitContainers, p.Status.InitContainerStatuses)
 		p.Spec = corev1.PodSpec{
@@ -76,10 +95,33 @@ func TrimPod(p *corev1.Pod) {
 			Resources:      p.Spec.Resources,
 			Priority:       p.Spec.Priority,
 			Affinity:       interPod(p.Spec.Affinity),
-			Tolerations:    p.Spec.Tolerations,
+			Tolerations:    tolerations,
 		}
 	}
 	p.Status = status
+}
+
+// controllers keeps the owner that replaces a pod.
+func controllers(owners []metav1.OwnerReference) []metav1.OwnerReference {
+	for i := range owners {
+		if c := owners[i].Controller; c != nil && *c {
+			o := owners[i]
+			return []metav1.OwnerReference{{APIVersion: o.APIVersion, Kind: o.Kind, Name: o.Name, UID: o.UID, Controller: o.Controller}}
+		}
+	}
+	return nil
+}
+
+// beyondNodeConditions keeps the tolerations that may let a pod onto a virtual
+// node: those of a node's passing conditions, which most pods are given, do not.
+func beyondNodeConditions(all []corev1.Toleration) []corev1.Toleration {
+	var kept []corev1.Toleration
+	for i := range all {
+		if !strings.HasPrefix(all[i].Key, "node.kubernetes.io/") {
+			kept = append(kept, all[i])
+		}
+	}
+	return kept
 }
 
 // TrimNode removes in place what no rule looks at: images, addresses, system
