@@ -37,7 +37,9 @@ test: control-plane ## Unit, integration and end-to-end tests, with the race det
 
 .PHONY: bench
 bench: control-plane ## Measure admission, late grants and bursts on a real control plane
-	go test -run '^$$' -bench . -benchmem ./policy/... ./webhook/...
+	@mkdir -p bin
+	go test -run '^$$' -bench . -benchmem -count 6 ./policy/... ./webhook/... | tee bin/bench.txt
+	$(TOOL) benchstat bin/bench.txt
 	go test -run '^$$' -bench . -benchtime 1x -timeout 20m ./test/bench
 
 .PHONY: lint
