@@ -72,12 +72,13 @@ type NodeVerdict string
 
 // The verdicts on virtual nodes.
 const (
-	NodeFits      NodeVerdict = "Fits"
-	NodeUntainted NodeVerdict = "NoHardTaint"
-	NodeExcluded  NodeVerdict = "SelectorExcludes"
-	NodeRefuses   NodeVerdict = "FieldsRefused"
-	NodeNotReady  NodeVerdict = "NotReady"
-	NodeFull      NodeVerdict = "TooSmall"
+	NodeFits       NodeVerdict = "Fits"
+	NodeUntainted  NodeVerdict = "NoHardTaint"
+	NodeExcluded   NodeVerdict = "SelectorExcludes"
+	NodeRefuses    NodeVerdict = "FieldsRefused"
+	NodeNotReady   NodeVerdict = "NotReady"
+	NodeNoCapacity NodeVerdict = "NoCapacity"
+	NodeFull       NodeVerdict = "TooSmall"
 )
 
 // ExplainedTarget is a target and its virtual nodes.
@@ -211,7 +212,7 @@ func explainTargets(s *Snapshot, namespace string, pod *corev1.Pod, d *Decision,
 				continue
 			}
 			st := judge(pod, decided.Mode, n, r, room)
-			if st.verdict == NodeFits {
+			if st.verdict == NodeFits && targets[i].Suspended == "" {
 				fits++
 			}
 			t.Nodes = append(t.Nodes, explainNode(n, st))
@@ -219,6 +220,8 @@ func explainTargets(s *Snapshot, namespace string, pod *corev1.Pod, d *Decision,
 		switch {
 		case len(t.Nodes) == 0:
 			t.Why = "It has no virtual node."
+		case targets[i].Suspended != "":
+			t.Why = targets[i].Suspended
 		case fits == 0:
 			t.Why = "None of its virtual nodes takes the pod now."
 		case len(d.Nodes) == 0:
@@ -251,6 +254,8 @@ func explainNode(n *VirtualNode, st standing) ExplainedNode {
 		e.Why = "It cannot carry out " + strings.Join(fields, "; ")
 	case NodeNotReady:
 		e.Why = "It is not ready, is cordoned, or its cloud does not answer."
+	case NodeNoCapacity:
+		e.Why = noCapacity(n)
 	case NodeFull:
 		e.Why = st.full
 	case NodeFits:

@@ -35,6 +35,8 @@ type setting struct {
 	Stopped bool
 	// UnderPressure are the policies whose pressure is open.
 	UnderPressure []string
+	// NoCapacity are the virtual nodes whose cloud has refused pods for want of room.
+	NoCapacity []string
 	// Late evaluates a live pod; the time is PendingSeconds after the condition.
 	Late           bool
 	PendingSeconds int
@@ -125,11 +127,11 @@ func readWorld(t testing.TB, file string) world {
 		case "BurstPolicy":
 			var p v1alpha1.BurstPolicy
 			decode(&p)
-			w.addPolicy(p.Namespace, Compile(&p))
+			w.addPolicy(p.Namespace, Compile(&p), &p.Status)
 		case "ClusterBurstPolicy":
 			var p v1alpha1.ClusterBurstPolicy
 			decode(&p)
-			w.addPolicy("", Compile(&p))
+			w.addPolicy("", Compile(&p), &p.Status)
 		case "Node":
 			var n corev1.Node
 			decode(&n)
@@ -171,7 +173,8 @@ func readWorld(t testing.TB, file string) world {
 	return w
 }
 
-func (w *world) addPolicy(namespace string, p *Policy) {
+func (w *world) addPolicy(namespace string, p *Policy, status *v1alpha1.BurstPolicyStatus) {
+	p.Suspend(status.Targets)
 	p.PressureOpen = slices.Contains(w.UnderPressure, p.Ref.Name)
 	w.snapshot.Policies[namespace] = append(w.snapshot.Policies[namespace], p)
 }
@@ -186,6 +189,9 @@ func (w *world) addNode(t testing.TB, n *corev1.Node) {
 	}
 	vn := &VirtualNode{Name: n.Name, Labels: labels.Set(n.Labels), Free: n.Status.Allocatable}
 	for _, c := range n.Status.Conditions {
+		if slices.Contains(w.NoCapacity, n.Name) {
+			vn.NoCapacity = v1alpha1.PodOutOfStock
+		}
 		vn.Ready = vn.Ready || c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
 	}
 	for _, taint := range n.Spec.Taints {

@@ -43,15 +43,16 @@ func NewSnapshot(o Objects) (*Snapshot, []*LocalNode) {
 		s.Namespaces[n.Name] = NewNamespace(n)
 	}
 
-	add := func(namespace string, p *Policy, conditions []metav1.Condition) {
-		p.PressureOpen = IsUnderPressure(conditions)
+	add := func(namespace string, p *Policy, status *v1alpha1.BurstPolicyStatus) {
+		p.PressureOpen = IsUnderPressure(status.Conditions)
+		p.Suspend(status.Targets)
 		s.Policies[namespace] = append(s.Policies[namespace], p)
 	}
 	for _, p := range o.Policies {
-		add(p.Namespace, Compile(p), p.Status.Conditions)
+		add(p.Namespace, Compile(p), &p.Status)
 	}
 	for _, p := range o.ClusterPolicies {
-		add("", Compile(p), p.Status.Conditions)
+		add("", Compile(p), &p.Status)
 	}
 	for _, ps := range s.Policies {
 		Sort(ps)
@@ -144,7 +145,7 @@ func NewLocalNode(n *corev1.Node, used Usage) *LocalNode {
 
 // NewVirtualNode shows a virtual node to the rules, without its room.
 func NewVirtualNode(n *corev1.Node) *VirtualNode {
-	v := &VirtualNode{Name: n.Name, Labels: n.Labels, Ready: IsReady(n)}
+	v := &VirtualNode{Name: n.Name, Labels: n.Labels, Ready: IsReady(n), NoCapacity: lacksCapacity(n)}
 	for _, t := range n.Spec.Taints {
 		switch {
 		case t.Effect == corev1.TaintEffectPreferNoSchedule:
@@ -164,6 +165,17 @@ func NewVirtualNode(n *corev1.Node) *VirtualNode {
 		v.Capabilities = &c
 	}
 	return v
+}
+
+// lacksCapacity is the reason for which a node says that its cloud has no room, ""
+// where it does not say so.
+func lacksCapacity(n *corev1.Node) string {
+	for _, c := range n.Status.Conditions {
+		if c.Type == v1alpha1.CapacityAvailableCondition && c.Status == corev1.ConditionFalse {
+			return cmp.Or(c.Reason, "no reason given")
+		}
+	}
+	return ""
 }
 
 // passing tells whether a taint only tells a condition of the node that passes,

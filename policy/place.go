@@ -25,6 +25,10 @@ type candidates struct {
 	refusals                     []burstable.Refusal
 	refused, untainted, excluded string
 	full                         string
+	// barred nodes could run the pod, but their cloud has no room lately, or their
+	// target is suspended; it is why in sentences.
+	barred        []*VirtualNode
+	barredBecause []string
 	// required is the pod's own node selector and required node affinity.
 	required required
 	// targets are those that the decision's node selector leaves open; none means
@@ -73,6 +77,8 @@ func place(s *Snapshot, pod *corev1.Pod, d Decision, p *Policy, room func(*Virtu
 	nodes := c.ready
 	if len(nodes) == 0 {
 		switch {
+		case len(c.barred) > 0 && (d.Mode == v1alpha1.ModeOverflow || len(c.returning) == 0):
+			return d.with(Wait, NoCapacity, strings.Join(c.barredBecause, " ")), c
 		case len(c.returning) == 0 && c.full != "":
 			return d.with(Wait, NoVirtualNodeFits, c.full), c
 		case len(c.returning) == 0 && c.refused != "":
@@ -98,6 +104,9 @@ func place(s *Snapshot, pod *corev1.Pod, d Decision, p *Policy, room func(*Virtu
 		// it can still be written.
 		c.targets = []Target{*c.target}
 		d.NodeSelector = alternatives(d.Mode, c.targets)
+	}
+	if room == nil {
+		d.NodeSelector = c.avoidBarred(pod, &d)
 	}
 	if n := opensRefused(s, pod, &d, c); n != "" {
 		return d.stay(TolerationTooBroad, fmt.Sprintf("The node %s bears the same taints and cannot run the pod.", n)), c
@@ -146,7 +155,7 @@ func search(s *Snapshot, pod *corev1.Pod, mode v1alpha1.Mode, targets []Target, 
 		}
 		for _, n := range s.VirtualNodes {
 			if t == nil || t.Selector.Matches(n.Labels) {
-				c.consider(pod, mode, n, room)
+				c.consider(pod, mode, n, room, t)
 			}
 		}
 		if len(c.ready) > 0 {
@@ -157,7 +166,7 @@ func search(s *Snapshot, pod *corev1.Pod, mode v1alpha1.Mode, targets []Target, 
 	return c
 }
 
-func (c *candidates) consider(pod *corev1.Pod, mode v1alpha1.Mode, n *VirtualNode, room func(*VirtualNode) string) {
+func (c *candidates) consider(pod *corev1.Pod, mode v1alpha1.Mode, n *VirtualNode, room func(*VirtualNode) string, t *Target) {
 	note := func(at *string, text string) bool {
 		if *at == "" {
 			*at = text
@@ -166,7 +175,11 @@ func (c *candidates) consider(pod *corev1.Pod, mode v1alpha1.Mode, n *VirtualNod
 		return false
 	}
 	c.seen++
-	switch st := judge(pod, mode, n, c.required, room); st.verdict {
+	st := judge(pod, mode, n, c.required, room)
+	if c.bar(n, st.verdict, t) {
+		return
+	}
+	switch st.verdict {
 	case NodeUntainted:
 		note(&c.untainted, n.Name)
 	case NodeExcluded:
@@ -207,6 +220,9 @@ func judge(pod *corev1.Pod, mode v1alpha1.Mode, n *VirtualNode, r required, room
 	}
 	if !n.Ready {
 		return standing{verdict: NodeNotReady}
+	}
+	if n.NoCapacity != "" {
+		return standing{verdict: NodeNoCapacity}
 	}
 	if room != nil {
 		if why := room(n); why != "" {

@@ -36,6 +36,7 @@ const (
 const (
 	Stopped            Reason = "Stopped"
 	NoReadyVirtualNode Reason = "NoReadyVirtualNode"
+	NoCapacity         Reason = "NoCapacity"
 	PressureClosed     Reason = "PressureClosed"
 	AfterPending       Reason = "AfterPending"
 
@@ -93,6 +94,7 @@ var sentences = []struct {
 
 	{Stopped, "An operator has stopped all bursting, so the pod may burst once that is lifted."},
 	{NoReadyVirtualNode, "No virtual node that the pod may burst to is ready."},
+	{NoCapacity, "Every cloud that the pod may burst to has refused pods lately, so the pod may burst once one of them is tried again."},
 	{PressureClosed, "The policy lets pods burst under pressure only, and there is none."},
 	{AfterPending, "The policy lets the pod burst only after it has been unschedulable for some time."},
 

@@ -103,7 +103,8 @@ type Target struct {
 	Limits Limits
 	// Annotations are stamped on pods that are bound to this target's nodes.
 	Annotations map[string]string
-	// Suspended says why the target is not used for a while, "" while it is.
+	// Suspended says in sentences why the target is not used for a while, and until
+	// when, "" while it is used.
 	Suspended string
 }
 
@@ -140,6 +141,9 @@ type VirtualNode struct {
 	// Ready is true when pods can be placed there now: condition Ready, not
 	// cordoned, and no NoSchedule taint for a passing condition.
 	Ready bool
+	// NoCapacity is why its cloud has refused pods for want of room lately, such as
+	// OutOfStock; "" where it has not, or where nobody tells.
+	NoCapacity string
 	// Capabilities is nil where the node publishes none (other makers').
 	Capabilities *burstable.Capabilities
 	// Free is what is left of its allocatable resources.

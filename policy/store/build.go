@@ -2,14 +2,17 @@ package store
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/autoburst/autoburst/policy"
+	"github.com/autoburst/autoburst/policy/v1alpha1"
 )
 
 // setNamespace takes in the newest state of a namespace.
@@ -48,6 +51,7 @@ type policyVersion struct {
 	uid        types.UID
 	generation int64
 	open       bool
+	suspended  string
 }
 
 // policyEntry is a compiled policy and what it was compiled from.
@@ -57,11 +61,12 @@ type policyEntry struct {
 }
 
 // setPolicy takes in the newest state of a policy, which compile compiles.
-func (s *Store) setPolicy(meta metav1.Object, conditions []metav1.Condition, compile func() *policy.Policy) {
+func (s *Store) setPolicy(meta metav1.Object, status *v1alpha1.BurstPolicyStatus, compile func() *policy.Policy) {
 	version := policyVersion{
 		uid:        meta.GetUID(),
 		generation: meta.GetGeneration(),
-		open:       policy.IsUnderPressure(conditions),
+		open:       policy.IsUnderPressure(status.Conditions),
+		suspended:  suspensions(status.Targets),
 	}
 	key := policyKey{meta.GetNamespace(), meta.GetName()}
 	s.mu.Lock()
@@ -71,8 +76,20 @@ func (s *Store) setPolicy(meta metav1.Object, conditions []metav1.Condition, com
 	}
 	compiled := compile()
 	compiled.PressureOpen = version.open
+	compiled.Suspend(status.Targets)
 	s.policies[key] = policyEntry{version, compiled}
 	s.mark(policySection)
+}
+
+// suspensions tells apart the states of targets as far as they are suspended.
+func suspensions(targets []v1alpha1.TargetStatus) string {
+	var b strings.Builder
+	for i := range targets {
+		if t := &targets[i]; t.SuspendedUntil != nil {
+			fmt.Fprintf(&b, "%s %d %s\n", t.Name, t.SuspendedUntil.Unix(), t.Reason)
+		}
+	}
+	return b.String()
 }
 
 // dropPolicy forgets a policy.

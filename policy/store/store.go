@@ -176,12 +176,12 @@ func (s *Store) Attach(ctx context.Context, informers Informers) error {
 		{&corev1.Node{}, handle(s.setNode, s.dropNode)},
 		{&v1alpha1.BurstPolicy{}, handle(
 			func(p *v1alpha1.BurstPolicy) {
-				s.setPolicy(p, p.Status.Conditions, func() *policy.Policy { return policy.Compile(p) })
+				s.setPolicy(p, &p.Status, func() *policy.Policy { return policy.Compile(p) })
 			},
 			func(p *v1alpha1.BurstPolicy) { s.dropPolicy(p) })},
 		{&v1alpha1.ClusterBurstPolicy{}, handle(
 			func(p *v1alpha1.ClusterBurstPolicy) {
-				s.setPolicy(p, p.Status.Conditions, func() *policy.Policy { return policy.Compile(p) })
+				s.setPolicy(p, &p.Status, func() *policy.Policy { return policy.Compile(p) })
 			},
 			func(p *v1alpha1.ClusterBurstPolicy) { s.dropPolicy(p) })},
 		{&corev1.Pod{}, podHandler{s}},

@@ -136,8 +136,11 @@ func TrimNode(n *corev1.Node) {
 	n.Spec = corev1.NodeSpec{Taints: n.Spec.Taints, Unschedulable: n.Spec.Unschedulable}
 	status := corev1.NodeStatus{Allocatable: n.Status.Allocatable}
 	for _, c := range n.Status.Conditions {
-		if c.Type == corev1.NodeReady {
-			status.Conditions = []corev1.NodeCondition{{Type: c.Type, Status: c.Status}}
+		switch {
+		case c.Type == corev1.NodeReady:
+			status.Conditions = append(status.Conditions, corev1.NodeCondition{Type: c.Type, Status: c.Status})
+		case c.Type == v1alpha1.CapacityAvailableCondition && c.Status == corev1.ConditionFalse:
+			status.Conditions = append(status.Conditions, corev1.NodeCondition{Type: c.Type, Status: c.Status, Reason: c.Reason})
 		}
 	}
 	n.Status = status

@@ -337,6 +337,11 @@ type TargetStatus struct {
 	// pods. Absent while it is not suspended.
 	// +optional
 	SuspendedUntil *metav1.Time `json:"suspendedUntil,omitempty"`
+	// suspensions is how often it was suspended in a row; each lasts twice as long as
+	// the one before, from 30 seconds to 15 minutes. Absent once its cloud has taken
+	// a pod.
+	// +optional
+	Suspensions int32 `json:"suspensions,omitempty"`
 	// reason why the target is not used, empty while it can be.
 	// +kubebuilder:validation:MaxLength=256
 	// +optional

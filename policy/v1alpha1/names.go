@@ -26,7 +26,41 @@ const (
 	// GrantAnnotation on a pod says when it was allowed onto a virtual node:
 	// "Admission" or "Late". It is absent while the pod waits.
 	GrantAnnotation = "autoburst.io/grant"
+	// StampedAnnotation on a pod says when the target's podMetadata and the pod's
+	// deletion cost were written: "Binding", in the request that bound it, or
+	// "Later". It is absent while nothing was.
+	StampedAnnotation = "autoburst.io/stamped"
 )
+
+// BurstDeletionCost is the pod deletion cost (annotation
+// controller.kubernetes.io/pod-deletion-cost) of pods on virtual nodes. Pods
+// without one cost 0, and the cheapest go first.
+const BurstDeletionCost = "-100"
+
+// Reasons in the status of a pod that its virtual node ended because the cloud
+// refused it for good. Its owner may replace it elsewhere.
+const (
+	// PodOutOfStock: the cloud has no machine of the pod's size.
+	PodOutOfStock = "OutOfStock"
+	// PodQuotaExceeded: the account's quota is used up.
+	PodQuotaExceeded = "QuotaExceeded"
+	// PodRefused: the cloud refuses the pod as it is.
+	PodRefused = "RefusedByCloud"
+	// PodWaitingPrefix comes before the first two while the pod is still tried
+	// again in place.
+	PodWaitingPrefix = "Cloud"
+)
+
+// IsRefusal tells whether a reason in the status of a failed pod says that the
+// cloud refused it.
+func IsRefusal(reason string) bool {
+	return reason == PodRefused || ForWantOfRoom(reason)
+}
+
+// ForWantOfRoom tells whether it says that the cloud had no room.
+func ForWantOfRoom(reason string) bool {
+	return reason == PodOutOfStock || reason == PodQuotaExceeded
+}
 
 // Names on the Node objects of virtual nodes: the contract with the agent.
 const (
