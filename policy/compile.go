@@ -109,6 +109,9 @@ func compile(ref Ref, spec *v1alpha1.BurstPolicySpec, namespaces *metav1.LabelSe
 		}
 		if t.PodMetadata != nil {
 			compiled.Annotations = t.PodMetadata.Annotations
+			if problem := checkStamp(compiled.Annotations); problem != "" {
+				invalid(field+".podMetadata.annotations", problem)
+			}
 		}
 		p.Targets = append(p.Targets, compiled)
 	}

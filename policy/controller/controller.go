@@ -96,7 +96,7 @@ func AddTo(mgr manager.Manager, o Options) error {
 	if err := c.Watch(source.TypedFunc[store.PodKey](p.granter.feed)); err != nil {
 		return fmt.Errorf("feeding the late-grant controller: %w", err)
 	}
-	for _, r := range []manager.Runnable{p.observer, p.served} {
+	for _, r := range []manager.Runnable{p.observer, p.served, p.stamper} {
 		if err := mgr.Add(r); err != nil {
 			return fmt.Errorf("adding %T: %w", r, err)
 		}
@@ -109,6 +109,7 @@ type parts struct {
 	granter  *granter
 	observer *observer
 	served   *served
+	stamper  *stamper
 }
 
 func newParts(o Options) (*parts, error) {
@@ -124,13 +125,15 @@ func newParts(o Options) (*parts, error) {
 	}
 	tell := newTeller(o.Recorder, o.Clock)
 	w := newWaiting(o.Clock, m)
+	rules := newBell()
 	return &parts{
 		granter: &granter{view: o.View, writes: o.Client, waiting: w, tell: tell, metrics: m, clock: o.Clock},
 		observer: &observer{
 			view: o.View, reads: o.Client, writes: o.Client.Status(), waiting: w, tell: tell, metrics: m, clock: o.Clock,
-			rules: newBell(), limit: flowcontrol.NewTokenBucketRateLimiterWithClock(statusPerSecond, statusBurst, limiterClock{o.Clock}),
+			rules: rules, outcomes: newOutcomes(o.Clock, rules, m), limit: flowcontrol.NewTokenBucketRateLimiterWithClock(statusPerSecond, statusBurst, limiterClock{o.Clock}),
 			pressure: make(map[types.UID]policy.Pressure),
 		},
-		served: &served{view: o.View, writes: o.Client, clock: o.Clock, bell: newBell()},
+		served:  &served{view: o.View, writes: o.Client, clock: o.Clock, bell: newBell()},
+		stamper: &stamper{view: o.View, writes: o.Client, metrics: m, clock: o.Clock, bell: newBell()},
 	}, nil
 }

@@ -32,6 +32,8 @@ const (
 	EventPressureClosed  = "PressureClosed"
 	EventTargetsLost     = "TargetsUnavailable"
 	EventTargetsReturned = "TargetsAvailable"
+	EventTargetSuspended = "TargetSuspended"
+	EventTargetResumed   = "TargetResumed"
 )
 
 // Actions of events: what was being done. The events of a pod that does not

@@ -25,6 +25,7 @@ type metrics struct {
 	waiting   *prometheus.GaugeVec
 	recount   prometheus.Histogram
 	stopped   prometheus.GaugeFunc
+	failoverMetrics
 }
 
 // newMetrics takes what tells whether bursting is stopped. Every replica shows
@@ -64,6 +65,7 @@ func newMetrics(stopped func() bool) *metrics {
 			return 0
 		}),
 	}
+	m.failoverMetrics = newFailoverMetrics()
 	// A series that is there from the start lets an alert see the first failure.
 	for _, cause := range []string{causeChanged, causeRejected, causeError} {
 		m.failures.WithLabelValues(cause)
@@ -74,7 +76,8 @@ func newMetrics(stopped func() bool) *metrics {
 func (m *metrics) register(r prometheus.Registerer) error {
 	return errors.Join(
 		r.Register(m.decisions), r.Register(m.latency), r.Register(m.failures),
-		r.Register(m.waiting), r.Register(m.recount), r.Register(m.stopped))
+		r.Register(m.waiting), r.Register(m.recount), r.Register(m.stopped),
+		m.failoverMetrics.register(r))
 }
 
 func (m *metrics) countDecision(d policy.Decision) {

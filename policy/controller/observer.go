@@ -45,8 +45,10 @@ type observer struct {
 	tell    *teller
 	metrics *metrics
 	clock   clock.Clock
-	rules   bell // rings when policies or virtual nodes changed
-	limit   flowcontrol.RateLimiter
+	rules   bell // rings when policies or virtual nodes changed, or what became of pods
+	// outcomes tell which targets are suspended.
+	outcomes *outcomes
+	limit    flowcontrol.RateLimiter
 
 	pressure map[types.UID]policy.Pressure
 	counted  map[policy.Ref]counts
@@ -63,7 +65,8 @@ func (o *observer) NeedLeaderElection() bool { return true }
 
 // Start observes until the context ends.
 func (o *observer) Start(ctx context.Context) error {
-	defer o.view.Subscribe(rulesListener{o.rules})()
+	o.outcomes.begin()
+	defer o.view.Subscribe(o.outcomes)()
 	ctx = log.IntoContext(ctx, log.FromContext(ctx).WithName("policy-status"))
 	for {
 		next := o.observe(ctx)
@@ -95,11 +98,19 @@ func (o *observer) observe(ctx context.Context) time.Duration {
 		return statusRetry
 	}
 	kept := make(map[types.UID]policy.Pressure, len(o.pressure))
+	living := make(map[policy.Ref]types.UID, len(objects))
+	suspended := 0
 	for _, obj := range objects {
 		if obj.object.GetDeletionTimestamp() != nil {
 			continue
 		}
 		seen := observed{policy: obj.compile(), counts: o.counted[obj.ref]}
+		living[obj.ref] = obj.object.GetUID()
+		var resume time.Duration
+		seen.suspensions, resume = o.outcomes.suspensions(obj.object.GetUID(), seen.policy, obj.status.Targets, snapshot.VirtualNodes, now)
+		if resume > 0 {
+			next = min(next, resume)
+		}
 		if obj.spec.Overflow != nil && obj.spec.Overflow.Pressure != nil {
 			seen.pressure = obj.spec.Overflow.Pressure
 			uid := obj.object.GetUID()
@@ -115,11 +126,13 @@ func (o *observer) observe(ctx context.Context) time.Duration {
 			seen.open = state.Open
 		}
 		status := statusOf(*obj.status, obj.object.GetGeneration(), seen, snapshot.VirtualNodes, metav1.NewTime(now))
+		suspended += suspendedTargets(status)
 		if equality.Semantic.DeepEqual(*obj.status, status) {
 			continue
 		}
-		// A condition is written at once; counts wait their turn.
-		if equality.Semantic.DeepEqual(obj.status.Conditions, status.Conditions) && !o.limit.TryAccept() {
+		// A condition and a suspension are written at once; counts wait their turn.
+		if equality.Semantic.DeepEqual(obj.status.Conditions, status.Conditions) &&
+			len(targetChanges(obj.status.Targets, status.Targets)) == 0 && !o.limit.TryAccept() {
 			next = min(next, statusRetry)
 			continue
 		}
@@ -131,6 +144,8 @@ func (o *observer) observe(ctx context.Context) time.Duration {
 		}
 	}
 	o.pressure = kept
+	o.outcomes.keep(living)
+	o.metrics.suspended.Set(float64(suspended))
 	return next
 }
 
@@ -180,7 +195,7 @@ func (o *observer) write(ctx context.Context, p listed, status v1alpha1.BurstPol
 	if !ok { // every policy is one
 		return fmt.Errorf("copying %s %s: not an object", p.ref.Kind, p.ref.Name)
 	}
-	told := changes(p.status.Conditions, status.Conditions)
+	told := append(changes(p.status.Conditions, status.Conditions), targetChanges(p.status.Targets, status.Targets)...)
 	*p.status = status
 	err := o.writes.Patch(ctx, p.object, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
 	if apierrors.IsNotFound(err) {

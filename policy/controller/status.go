@@ -2,6 +2,7 @@ package controller
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
@@ -20,6 +21,7 @@ const (
 	reasonNodeReady     = "NodeReady"
 	reasonNoReadyNode   = "NoReadyNode"
 	reasonNoVirtualNode = "NoVirtualNode"
+	reasonNoCapacity    = "NoCapacity"
 
 	reasonEnoughWaiting = "EnoughWaiting"
 	reasonTooFewWaiting = "TooFewWaiting"
@@ -39,6 +41,8 @@ type observed struct {
 	pressure *v1alpha1.Pressure
 	open     bool
 	counts   counts
+	// suspensions by the target's name.
+	suspensions map[string]policy.Suspension
 }
 
 // counts are the pods of one policy.
@@ -55,8 +59,11 @@ func statusOf(before v1alpha1.BurstPolicyStatus, generation int64, o observed, n
 	after.Pods = o.counts.PodCounts
 	after.Targets = nil
 	for _, t := range o.policy.Targets {
-		after.Targets = append(after.Targets, targetStatus(t, o.counts, nodes))
+		shown := targetStatus(t, o.counts, nodes)
+		o.suspensions[t.Name].Show(&shown, now.Time)
+		after.Targets = append(after.Targets, shown)
 	}
+	o.policy.Suspend(after.Targets)
 
 	set := func(kind string, ok bool, reason, message string) {
 		status := metav1.ConditionFalse
@@ -113,12 +120,15 @@ type availability struct{ reason, message string }
 func targetsAvailable(p *policy.Policy, nodes []*policy.VirtualNode) (a availability, known bool) {
 	if len(p.Targets) == 0 {
 		for _, n := range nodes {
-			if n.Ready {
+			if n.Ready && n.NoCapacity == "" {
 				return availability{reasonNodeReady, fmt.Sprintf("Virtual node %s is ready.", n.Name)}, true
 			}
 		}
 		if len(nodes) == 0 {
 			return availability{reasonNoVirtualNode, "The cluster has no virtual node. Install one, such as by the chart's virtualNodes."}, true
+		}
+		if barred := firstBarred(nodes, nil); barred != "" {
+			return availability{reasonNoCapacity, barred}, true
 		}
 		return availability{reasonNoReadyNode, fmt.Sprintf("No virtual node is ready. The first is %s; see its conditions.", nodes[0].Name)}, true
 	}
@@ -130,7 +140,7 @@ func targetsAvailable(p *policy.Policy, nodes []*policy.VirtualNode) (a availabi
 			if !t.Selector.Matches(n.Labels) {
 				continue
 			}
-			if n.Ready {
+			if n.Ready && n.NoCapacity == "" && t.Suspended == "" {
 				return availability{reasonNodeReady, fmt.Sprintf("Virtual node %s of target %s is ready.", n.Name, t.Name)}, true
 			}
 			if first == "" {
@@ -141,7 +151,15 @@ func targetsAvailable(p *policy.Policy, nodes []*policy.VirtualNode) (a availabi
 			problems = append(problems, fmt.Sprintf("spec.targets[%d].nodeSelector: target %s matches no virtual node; correct it, or install such a node.", i, t.Name))
 			continue
 		}
-		a.reason, known = reasonNoReadyNode, true
+		known = true
+		if barred := firstBarred(nodes, &t); barred != "" {
+			a.reason = reasonNoCapacity
+			problems = append(problems, barred)
+			continue
+		}
+		if a.reason != reasonNoCapacity {
+			a.reason = reasonNoReadyNode
+		}
 		problems = append(problems, fmt.Sprintf("Virtual node %s of target %s is not ready; see its conditions.", first, t.Name))
 	}
 	a.message = strings.Join(problems, " ")
@@ -167,6 +185,10 @@ func targetStatus(t policy.Target, c counts, nodes []*policy.VirtualNode) v1alph
 		s.Reason = "Its nodeSelector matches no virtual node."
 	case s.ReadyNodes == 0:
 		s.Reason = "None of its virtual nodes is ready."
+	case !slices.ContainsFunc(nodes, func(n *policy.VirtualNode) bool {
+		return n.Ready && n.NoCapacity == "" && t.Selector.Matches(n.Labels)
+	}):
+		s.Reason = "The cloud of its virtual nodes has refused pods for want of room lately."
 	}
 	s.Reason = clip(s.Reason, targetReasonMax)
 	return s

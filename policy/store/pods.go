@@ -1,6 +1,8 @@
 package store
 
 import (
+	"time"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	toolscache "k8s.io/client-go/tools/cache"
@@ -12,6 +14,7 @@ import (
 type podEntry struct {
 	pod   *corev1.Pod
 	node  string       // "" while it has none
+	bound time.Time    // when it was seen to get one, zero where it had one before
 	used  policy.Usage // on that node
 	terms []string
 }
@@ -51,6 +54,7 @@ func (h podHandler) OnDelete(obj any) {
 func (s *Store) setPod(p *corev1.Pod) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.noteOutcome(p)
 	if finished(p) {
 		s.forget(p)
 		return

@@ -273,7 +273,7 @@ func TestSnapshotStays(t *testing.T) {
 	s.setNamespace(namespace("shop", "Auto", nil))
 	p := &v1alpha1.BurstPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "p", UID: "1", Generation: 1}}
 	setPolicy := func(p *v1alpha1.BurstPolicy) {
-		s.setPolicy(p, p.Status.Conditions, func() *policy.Policy { return policy.Compile(p) })
+		s.setPolicy(p, &p.Status, func() *policy.Policy { return policy.Compile(p) })
 	}
 	setPolicy(p)
 	s.rebuild(0)

@@ -53,7 +53,8 @@ func trim[T any](f func(T)) toolscache.TransformFunc {
 // keeps its whole specification, as any field may be the one that no cloud
 // carries out, and all annotations, as the patch of a grant depends on whether
 // there are any. A bound pod keeps what it occupies, how it pulls other pods and
-// what tells who decided for it; a finished one keeps its identity.
+// what tells who decided for it; a finished one keeps its identity and why its
+// cloud refused it.
 func TrimPod(p *corev1.Pod) {
 	p.ManagedFields = nil
 	status := corev1.PodStatus{Phase: p.Status.Phase}
@@ -68,7 +69,7 @@ func TrimPod(p *corev1.Pod) {
 	case finished(p):
 		p.Annotations = own(p.Annotations)
 		p.Spec = corev1.PodSpec{NodeName: p.Spec.NodeName}
-		status.Conditions = nil
+		status.Reason, status.Conditions = refusal(p)
 	case p.Spec.NodeName != "":
 		p.Annotations = own(p.Annotations)
 		p.GenerateName = ""
@@ -85,6 +86,7 @@ func TrimPod(p *corev1.Pod) {
 			}
 			break
 		}
+		status.Reason = waitsForRoom(p)
 		status.ContainerStatuses = resizing(p.Spec.Containers, p.Status.ContainerStatuses)
 		status.InitContainerStatuses = resizing(p.Spec.InitContainers, p.Status.InitContainerStatuses)
 		p.Spec = corev1.PodSpec{

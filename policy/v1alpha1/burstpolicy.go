@@ -109,7 +109,10 @@ type BurstPolicySpec struct {
 	Limits *Limits `json:"limits,omitempty"`
 
 	// targets are the virtual nodes that pods may burst to, in order; the first
-	// with a ready node is used. Empty means any virtual node.
+	// that can take a pod is used. A target is passed over while none of its nodes is
+	// ready, has room and can carry out the pod, while its cloud has no capacity, and
+	// for a while (from 30 s up to 15 min) after its cloud refused a pod for good.
+	// Empty means any virtual node.
 	// +kubebuilder:validation:MaxItems=8
 	// +listType=map
 	// +listMapKey=name
@@ -117,7 +120,9 @@ type BurstPolicySpec struct {
 	Targets []Target `json:"targets,omitempty"`
 
 	// scaleIn is BurstFirst (when a ReplicaSet shrinks, its pods on virtual nodes go
-	// first; the default) or Unordered (nothing is written into pods for that).
+	// first; the default), which gives them the annotation
+	// controller.kubernetes.io/pod-deletion-cost: "-100" unless they have their own, or
+	// Unordered (nothing is written into pods for that).
 	// +kubebuilder:default=BurstFirst
 	// +optional
 	ScaleIn ScaleIn `json:"scaleIn,omitempty"`
@@ -244,14 +249,16 @@ type Target struct {
 	// +optional
 	Limits *Limits `json:"limits,omitempty"`
 
-	// podMetadata is stamped on the pods that run here.
+	// podMetadata is stamped on the pods that run here, when they are bound. A change
+	// does not reach pods that are bound already.
 	// +optional
 	PodMetadata *PodMetadata `json:"podMetadata,omitempty"`
 }
 
 // PodMetadata is stamped on pods when they are bound to a virtual node.
 type PodMetadata struct {
-	// annotations to set. A pod's own annotation of the same name stays.
+	// annotations to set. A pod's own annotation of the same name stays. At most 32,
+	// and 32 KiB of names and values together; none of autoburst.io.
 	// +kubebuilder:validation:MaxProperties=32
 	// +optional
 	Annotations map[string]string `json:"annotations,omitempty"`

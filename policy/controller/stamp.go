@@ -1,0 +1,136 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/autoburst/autoburst/policy"
+	"github.com/autoburst/autoburst/policy/v1alpha1"
+)
+
+const (
+	// stampPause is the least time between two looks for pods to stamp.
+	stampPause = time.Second
+	// stampEvery is the longest.
+	stampEvery = time.Minute
+	// stampRetry is after how long a stamp that could not be written is tried
+	// again; doubled each time, up to stampEvery.
+	stampRetry = 2 * time.Second
+)
+
+// stamper writes onto pods on virtual nodes what the webhook would have written in
+// the request that bound them: the webhook was away, or the API server does not
+// call it for that node. One write per pod.
+type stamper struct {
+	view    View
+	writes  client.Writer
+	metrics *metrics
+	clock   clock.Clock
+	bell    bell // rings when such a pod was bound
+	// written are pods whose new state may not have arrived yet.
+	written map[types.UID]bool
+}
+
+// NeedLeaderElection is true: one replica writes.
+func (s *stamper) NeedLeaderElection() bool { return true }
+
+// The events of the store.
+func (*stamper) PodPending(*corev1.Pod) {}
+func (*stamper) RoomShrank(string)      {}
+func (*stamper) RulesChanged()          {}
+
+// PodSettled implements store.Listener.
+func (s *stamper) PodSettled(p *corev1.Pod, node string) {
+	if node != "" && p.Annotations[v1alpha1.GrantAnnotation] != "" && p.Annotations[v1alpha1.StampedAnnotation] == "" {
+		s.bell.ring()
+	}
+}
+
+// Start stamps until the context ends.
+func (s *stamper) Start(ctx context.Context) error {
+	defer s.view.Subscribe(s)()
+	ctx = log.IntoContext(ctx, log.FromContext(ctx).WithName("pod-stamps"))
+	failing := 0
+	for {
+		next := stampEvery
+		if s.sweep(ctx) > 0 {
+			next = min(stampRetry<<min(failing, 8), stampEvery)
+			failing++
+		} else {
+			failing = 0
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.clock.After(stampPause):
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.bell:
+		case <-s.clock.After(next):
+		}
+	}
+}
+
+// sweep stamps every pod that lacks it, and returns how many could not be written.
+func (s *stamper) sweep(ctx context.Context) (failed int) {
+	snapshot := s.view.Snapshot()
+	written := make(map[types.UID]bool)
+	for namespace := range snapshot.Namespaces {
+		if snapshot.Excluded[namespace] {
+			continue
+		}
+		for _, pod := range s.view.Pods(namespace) {
+			if pod.Spec.NodeName == "" || pod.DeletionTimestamp != nil {
+				continue
+			}
+			stamp := policy.Stamp(snapshot, pod, pod.Spec.NodeName, policy.StampedLater)
+			switch {
+			case stamp == nil:
+			case s.written[pod.UID]:
+				written[pod.UID] = true
+			case ctx.Err() != nil:
+				return failed
+			default:
+				if err := s.stamp(ctx, pod, stamp); err != nil {
+					s.metrics.stampFailures.Inc()
+					log.FromContext(ctx).Info("Stamping a pod on a virtual node; it is tried again",
+						"namespace", namespace, "pod", pod.Name, "error", err.Error())
+					failed++
+					continue
+				}
+				written[pod.UID] = true
+			}
+		}
+	}
+	s.written = written
+	return failed
+}
+
+// stamp writes the annotations, unless the pod is gone or has changed.
+func (s *stamper) stamp(ctx context.Context, pod *corev1.Pod, stamp map[string]string) error {
+	patch, err := policy.StampPatch(pod, stamp)
+	if err != nil {
+		return err
+	}
+	target := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name}}
+	err = s.writes.Patch(ctx, target, client.RawPatch(types.JSONPatchType, patch))
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil
+	case err != nil:
+		return fmt.Errorf("writing the annotations of pod %s/%s: %w", pod.Namespace, pod.Name, err)
+	}
+	s.metrics.stamped.Inc()
+	return nil
+}
