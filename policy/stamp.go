@@ -37,11 +37,11 @@ func Stamp(s *Snapshot, pod *corev1.Pod, node, how string) map[string]string {
 	if pod.Annotations[v1alpha1.GrantAnnotation] == "" || pod.Annotations[v1alpha1.StampedAnnotation] != "" {
 		return nil
 	}
-	i := slices.IndexFunc(s.VirtualNodes, func(v *VirtualNode) bool { return v.Name == node })
-	if i < 0 {
+	n := s.VirtualNode(node)
+	if n == nil {
 		return nil
 	}
-	scaleIn, annotations, known := stampOf(s, RefOf(pod), s.VirtualNodes[i])
+	scaleIn, annotations, known := stampOf(s, RefOf(pod), n)
 	if !known {
 		return nil
 	}
@@ -118,6 +118,20 @@ func stampOf(s *Snapshot, by Ref, n *VirtualNode) (scaleIn v1alpha1.ScaleIn, ann
 		return p.ScaleIn, nil, true
 	}
 	return "", nil, false
+}
+
+// VirtualNode is the virtual node of that name, or nil.
+func (s *Snapshot) VirtualNode(name string) *VirtualNode {
+	i := slices.IndexFunc(s.VirtualNodes, func(v *VirtualNode) bool { return v.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return s.VirtualNodes[i]
+}
+
+// ToleratedBy tells whether the pod tolerates the node's hard taints.
+func (n *VirtualNode) ToleratedBy(pod *corev1.Pod) bool {
+	return toleratesAll(pod.Spec.Tolerations, nil, n.HardTaints)
 }
 
 // RefOf reads who decided for a pod from its annotation autoburst.io/policy. It is

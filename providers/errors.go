@@ -80,6 +80,13 @@ func ClassOf(err error) ErrorClass {
 	return Unknown
 }
 
+// ForWantOfRoom tells whether the cloud refused for want of room, of its own or in
+// the account's quota.
+func ForWantOfRoom(err error) bool {
+	class := ClassOf(err)
+	return class == OutOfStock || class == QuotaExceeded
+}
+
 // Permanent tells whether repeating the same request for the same pod is
 // pointless.
 func Permanent(err error) bool { return ClassOf(err) == InvalidPod }

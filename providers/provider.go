@@ -192,7 +192,11 @@ type GroupStatus struct {
 	Phase GroupPhase
 	// Reason and Message are set when the cloud gave them, such as NoStock.
 	Reason, Message string
-	PodIP           string
+	// Refused is OutOfStock or QuotaExceeded when the group failed because the cloud,
+	// having accepted it, found no room for it; empty otherwise. No container of it
+	// has run.
+	Refused ErrorClass
+	PodIP   string
 	// CPU and Memory are the sizes that the cloud bills, zero where unknown.
 	CPUMillis   int64
 	MemoryBytes int64

@@ -50,6 +50,10 @@ type record struct {
 	// notBefore and failures are the back-off of the calls for this pod.
 	notBefore time.Time
 	failures  int
+	// refusals is how often the cloud has refused the pod for want of room, refused
+	// when it did so first.
+	refusals int
+	refused  time.Time
 	// lost counts groups that vanished before the pod had run.
 	lost int
 	// busy is whether the group starts, changes or ends.

@@ -29,10 +29,6 @@ import (
 // answered counts as unreachable.
 const unreachableAfter = 2
 
-// capacityPause is how long after the last refusal for want of room the node
-// says that it has none.
-const capacityPause = 2 * time.Minute
-
 // nodeKeeper keeps the Node object: registered, with its taints, and with
 // conditions that tell the cloud's health. The lease is renewed as long as the
 // agent runs, whatever the cloud does: a cloud that does not answer is no reason
@@ -52,8 +48,9 @@ type nodeKeeper struct {
 
 	mu      sync.Mutex
 	health  health
-	failed  int // checks that failed in a row
-	scarce  time.Time
+	failed  int       // checks that failed in a row
+	scarce  time.Time // the last refusal for want of room
+	taken   time.Time // when the cloud last accepted a pod
 	notify  func(*corev1.Node)
 	accepts <-chan struct{} // closed when notify is served
 	wasUp   bool            // the node was Ready when the agent started
@@ -196,6 +193,10 @@ func (k *nodeKeeper) resume() {
 			k.wasUp = state.ok && live
 		case v1alpha1.CloudReachableCondition:
 			k.health.reachable = state
+		case v1alpha1.CapacityAvailableCondition:
+			if c.Status == corev1.ConditionFalse {
+				k.health.capacity, k.scarce = state, k.clock.Now()
+			}
 		}
 	}
 }
@@ -234,9 +235,7 @@ func (k *nodeKeeper) check(ctx context.Context) {
 			}
 		}
 	}
-	if !k.health.capacity.ok && now.Sub(k.scarce) >= capacityPause {
-		changed = k.health.capacity.set(true, "NoRefusal", "The cloud has refused no pod for want of room lately.", now) || changed
-	}
+	changed = k.settleCapacity(now) || changed
 	k.mu.Unlock()
 	if changed {
 		k.publish(ctx)
@@ -253,12 +252,45 @@ func (k *nodeKeeper) created(err error) {
 		k.scarce = now
 		changed = k.health.capacity.set(false, string(class), "The cloud has refused a pod for want of room.", now)
 	case "":
-		changed = k.health.capacity.set(true, "NoRefusal", "The cloud has accepted the last pod.", now)
+		k.taken = now
+		changed = k.settleCapacity(now)
 	}
 	k.mu.Unlock()
 	if changed {
 		k.look()
 	}
+}
+
+// settleCapacity says that the cloud has room again when it has refused no pod for
+// some time. A pod that it accepts makes that shorter but not nil: a shortage of one
+// size of machines lets the others pass, and the node's word is not to change with
+// each pod. The lock is held.
+func (k *nodeKeeper) settleCapacity(now time.Time) (changed bool) {
+	if k.health.capacity.ok {
+		return false
+	}
+	quiet := now.Sub(k.scarce)
+	switch {
+	case quiet >= k.cfg.CapacityPause:
+		return k.health.capacity.set(true, "NoRefusal", "The cloud has refused no pod for want of room lately.", now)
+	case k.taken.After(k.scarce) && quiet >= k.cfg.CapacityPause/4:
+		return k.health.capacity.set(true, "NoRefusal", "The cloud has accepted the last pod.", now)
+	}
+	return false
+}
+
+// shownFull tells whether the API server holds that the cloud has no room.
+func (k *nodeKeeper) shownFull() bool {
+	node := k.current()
+	if node == nil {
+		return false
+	}
+	for _, c := range node.Status.Conditions {
+		if c.Type == v1alpha1.CapacityAvailableCondition {
+			return c.Status == corev1.ConditionFalse
+		}
+	}
+	return false
 }
 
 func (k *nodeKeeper) desired() *corev1.Node {

@@ -107,6 +107,7 @@ func (r *reconciler) createGroup(ctx context.Context, uid types.UID, v view) (ti
 	carries := false
 	r.change(uid, func(rec *record) {
 		rec.failures, rec.notBefore, rec.doubt, rec.busy = 0, time.Time{}, time.Time{}, true
+		rec.refusals = 0
 		if _, known := rec.groups[id]; !known {
 			rec.see(providers.Group{ID: id, Owner: spec.Owner, CreatedAt: now}, now)
 		}
@@ -131,9 +132,13 @@ func (r *reconciler) createGroup(ctx context.Context, uid types.UID, v view) (ti
 func (r *reconciler) createFailed(ctx context.Context, uid types.UID, v view, err error) (time.Duration, error) {
 	class := providers.ClassOf(err)
 	if providers.Permanent(err) {
-		r.metrics.refused.Inc()
-		return 0, r.failPod(ctx, uid, v, ReasonRefused, fmt.Sprintf(
-			"%s refused this pod for good: %s.", r.provider.Name(), cut(strings.TrimSuffix(err.Error(), "."), eventMessageLimit/2)))
+		return 0, r.refusePod(ctx, uid, v, ReasonRefused, fmt.Sprintf(
+			"%s refused this pod for good: %s.", r.provider.Name(), clipped(err)))
+	}
+	if providers.ForWantOfRoom(err) {
+		if ended, err := r.giveUp(ctx, uid, v, err); ended {
+			return 0, err
+		}
 	}
 	if class == providers.Unknown {
 		// The group may exist. The next create returns it, a listing that begins
@@ -141,7 +146,7 @@ func (r *reconciler) createFailed(ctx context.Context, uid types.UID, v view, er
 		r.change(uid, func(rec *record) { rec.doubt = r.clock.Now() })
 		r.sweepSoon()
 	}
-	reason := "Cloud" + string(class)
+	reason := v1alpha1.PodWaitingPrefix + string(class)
 	message := cut(err.Error(), eventMessageLimit/2)
 	r.events.pod(v.pod, occurrence{warning: true, reason: reason, key: string(class),
 		message: "The cloud did not start the pod's container group; it is tried again until it does. " + message})
@@ -200,6 +205,9 @@ func (r *reconciler) followGroup(ctx context.Context, uid types.UID, v view) (ti
 		return r.interval(true), nil
 	}
 
+	if status.Phase == providers.GroupFailed && status.Refused != "" && !hasRun(v.pod) {
+		return r.refusedLate(ctx, uid, v, status)
+	}
 	for _, e := range status.Events {
 		r.events.pod(v.pod, occurrence{
 			warning: e.Warning, reason: e.Reason, message: e.Message, container: e.Container, count: e.Count,
@@ -281,6 +289,9 @@ func (r *reconciler) settle(ctx context.Context, uid types.UID, v view) (time.Du
 	var live []sighting
 	for _, s := range v.groups {
 		if ended(s.group.Status) && !s.ending() {
+			if wasRefused(v.pod) {
+				live = append(live, s) // it has no logs
+			}
 			continue
 		}
 		g, err := r.read(ctx, uid, s.group.ID)
@@ -374,7 +385,11 @@ func (r *reconciler) removeGroups(ctx context.Context, uid types.UID, groups []s
 func (r *reconciler) failPod(ctx context.Context, uid types.UID, v view, reason, message string) error {
 	r.events.pod(v.pod, occurrence{warning: true, reason: reason, message: message})
 	r.log.Info("pod failed", "pod", v.pod.Namespace+"/"+v.pod.Name, "uid", uid, "reason", reason, "message", message)
-	st := failedStatus(v.pod, reason, message, r.place(), v.started, r.clock.Now())
+	return r.writeFailed(ctx, uid, v, failedStatus(v.pod, reason, message, r.place(), v.started, r.clock.Now()))
+}
+
+// writeFailed writes the last status of a pod that has failed.
+func (r *reconciler) writeFailed(ctx context.Context, uid types.UID, v view, st corev1.PodStatus) error {
 	if err := r.writeStatus(ctx, uid, v, st); err != nil {
 		return err
 	}

@@ -44,8 +44,12 @@ type reconciler struct {
 	kick    chan struct{}
 }
 
-// capacityObserver hears how creates end.
-type capacityObserver interface{ created(err error) }
+// capacityObserver hears how creates end, and tells whether the API server holds
+// that the cloud has no room.
+type capacityObserver interface {
+	created(err error)
+	shownFull() bool
+}
 
 func newReconciler(cfg Config, client kubernetes.Interface, provider providers.Provider, pods *podCache, events *eventSink,
 	health capacityObserver, clk clock.WithTicker, log *slog.Logger, metrics *Metrics,

@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
+	"github.com/autoburst/autoburst/policy/v1alpha1"
 	"github.com/autoburst/autoburst/providers"
 )
 
@@ -18,7 +19,10 @@ const (
 	// ReasonUnsupported: the pod asks for what the cloud cannot carry out.
 	ReasonUnsupported = "UnsupportedPod"
 	// ReasonRefused: the cloud refused the pod for good.
-	ReasonRefused = "RefusedByCloud"
+	ReasonRefused = v1alpha1.PodRefused
+	// ReasonOutOfStock and ReasonQuotaExceeded: the cloud had no room for the pod.
+	ReasonOutOfStock    = v1alpha1.PodOutOfStock
+	ReasonQuotaExceeded = v1alpha1.PodQuotaExceeded
 	// ReasonVanished: the pod's group ended in the cloud unasked.
 	ReasonVanished = "GroupVanished"
 	// ReasonDeadline: spec.activeDeadlineSeconds has passed.

@@ -58,6 +58,17 @@ type Config struct {
 	// CheckInterval is the time between two checks of the cloud's health; 10 s
 	// by default.
 	CheckInterval time.Duration
+	// RefusalGrace is for how long, and Refusals how often at least, the cloud must
+	// have refused a pod for want of room before the pod is failed so that its owner
+	// replaces it elsewhere; 10 s and 3 by default. A shortage that is shorter only
+	// delays the pod.
+	RefusalGrace time.Duration
+	Refusals     int
+	// CapacityPause is how long after the last such refusal the node says that its
+	// cloud has no room; 2 min by default. Where the cloud accepts a pod in between,
+	// a quarter of it. It should be longer than RetryMax, or pods that wait in place
+	// make the node's word change to and fro.
+	CapacityPause time.Duration
 	// LogInterval is how often a followed log is asked for again; 1 s by
 	// default.
 	LogInterval time.Duration
@@ -79,6 +90,9 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.MissingInterval, 3*time.Second)
 	orDefault(&c.CallTimeout, time.Minute)
 	orDefault(&c.CheckInterval, 10*time.Second)
+	orDefault(&c.RefusalGrace, 10*time.Second)
+	orDefault(&c.Refusals, 3)
+	orDefault(&c.CapacityPause, 2*time.Minute)
 	orDefault(&c.LogInterval, time.Second)
 	c.Node = c.Node.withDefaults()
 	c.Resolver = c.Resolver.withDefaults()
@@ -93,6 +107,9 @@ func (c Config) validate() error {
 	if c.Workers < 1 {
 		errs = append(errs, fmt.Errorf("workers is %d, must be at least 1", c.Workers))
 	}
+	if c.Refusals < 1 {
+		errs = append(errs, fmt.Errorf("refusals is %d, must be at least 1", c.Refusals))
+	}
 	for _, d := range []struct {
 		name  string
 		value time.Duration
@@ -101,6 +118,7 @@ func (c Config) validate() error {
 		{"retry base", c.RetryBase}, {"retry maximum", c.RetryMax},
 		{"missing interval", c.MissingInterval}, {"call timeout", c.CallTimeout},
 		{"check interval", c.CheckInterval}, {"log interval", c.LogInterval},
+		{"refusal grace", c.RefusalGrace}, {"capacity pause", c.CapacityPause},
 	} {
 		if d.value < 0 {
 			errs = append(errs, fmt.Errorf("%s is %s, must be above zero", d.name, d.value))

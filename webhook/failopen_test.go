@@ -31,9 +31,10 @@ func TestRegisterRefuses(t *testing.T) {
 		options Options
 		want    string
 	}{
-		"no snapshots":  {Options{Registerer: prometheus.NewRegistry()}, "required"},
-		"no registerer": {Options{Snapshots: &facts{}}, "required"},
-		"metrics twice": {Options{Snapshots: &facts{}, Registerer: taken}, "duplicate"},
+		"no snapshots":  {Options{Pods: pendingPods{}, Registerer: prometheus.NewRegistry()}, "required"},
+		"no pods":       {Options{Snapshots: &facts{}, Registerer: prometheus.NewRegistry()}, "required"},
+		"no registerer": {Options{Snapshots: &facts{}, Pods: pendingPods{}}, "required"},
+		"metrics twice": {Options{Snapshots: &facts{}, Pods: pendingPods{}, Registerer: taken}, "duplicate"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := hooks{}
@@ -58,7 +59,7 @@ func TestReadyCheck(t *testing.T) {
 
 func TestEveryCauseHasAShortSentence(t *testing.T) {
 	for c := range sentences {
-		for _, hook := range []hookName{hookPods, hookNamespaces} {
+		for _, hook := range hookNames {
 			w := failedOpenWarning(hook, c)
 			if len(w) > maxWarning || !strings.HasPrefix(w, "autoburst: ") || !strings.HasSuffix(w, hook.object()+" admitted unchanged") {
 				t.Errorf("%s: %q", c, w)
@@ -324,7 +325,7 @@ func FuzzReview(f *testing.F) {
 	}
 	h, _ := register(f, Options{})
 	f.Fuzz(func(t *testing.T, body []byte) {
-		for _, path := range []string{PodsPath, NamespacesPath} {
+		for _, path := range []string{PodsPath, NamespacesPath, BindingsPath} {
 			r := postInProcess(t, h[path], body)
 			if len(r.Patch) == 0 {
 				continue

@@ -18,6 +18,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 	crwebhook "sigs.k8s.io/controller-runtime/pkg/webhook"
 
 	"github.com/autoburst/autoburst/policy"
@@ -38,6 +39,14 @@ type facts struct {
 
 func (f *facts) Snapshot() *policy.Snapshot { return f.snapshot }
 func (f *facts) Synced() bool               { return !f.unsynced }
+
+// pendingPods are the pods without a node.
+type pendingPods map[types.UID]*corev1.Pod
+
+func (p pendingPods) Pending(uid types.UID) (*corev1.Pod, bool) {
+	pod, ok := p[uid]
+	return pod, ok
+}
 
 // snapshot has one virtual node; in namespace shop pods overflow at admission,
 // in waiting they wait, in other nothing is decided.
@@ -83,6 +92,9 @@ func register(t testing.TB, o Options) (hooks, *prometheus.Registry) {
 	o.Registerer = registry
 	if o.Snapshots == nil {
 		o.Snapshots = &facts{snapshot: snapshot()}
+	}
+	if o.Pods == nil {
+		o.Pods = pendingPods{}
 	}
 	if o.ReleaseNamespace == "" {
 		o.ReleaseNamespace = "autoburst"

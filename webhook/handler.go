@@ -31,12 +31,18 @@ type hookName string
 const (
 	hookPods       hookName = "pods"
 	hookNamespaces hookName = "namespaces"
+	hookBindings   hookName = "bindings"
 )
+
+var hookNames = [...]hookName{hookPods, hookNamespaces, hookBindings}
 
 // object is what the hook's warnings call the object of a request.
 func (h hookName) object() string {
-	if h == hookNamespaces {
+	switch h {
+	case hookNamespaces:
 		return "namespace"
+	case hookBindings:
+		return "binding"
 	}
 	return "pod"
 }

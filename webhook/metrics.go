@@ -35,7 +35,7 @@ func newMetrics() *metrics {
 		}, []string{"hook", "cause"}),
 	}
 	// A series that is there from the start lets an alert see the first failure.
-	for _, hook := range []hookName{hookPods, hookNamespaces} {
+	for _, hook := range hookNames {
 		m.duration.WithLabelValues(string(hook))
 		for c := range sentences {
 			m.failedOpen.WithLabelValues(string(hook), string(c))

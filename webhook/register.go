@@ -19,6 +19,8 @@ const (
 	PodsPath = "/mutate-pods"
 	// NamespacesPath answers for namespaces being created or updated.
 	NamespacesPath = "/mutate-namespaces"
+	// BindingsPath answers for pods being bound to nodes.
+	BindingsPath = "/mutate-bindings"
 )
 
 // Defaults of Options.
@@ -49,6 +51,8 @@ type Server interface {
 type Options struct {
 	// Snapshots is required.
 	Snapshots Snapshotter
+	// Pods are required.
+	Pods PendingPods
 	// ReleaseNamespace is the namespace that Autoburst itself runs in. It is never
 	// served, and neither are kube-system and kube-node-lease.
 	ReleaseNamespace string
@@ -68,11 +72,11 @@ type Options struct {
 	MaxInFlight int
 }
 
-// Register adds the handlers for pods and namespaces to a server. It fails only
+// Register adds the handlers for pods, namespaces and bindings to a server. It fails only
 // when an option is missing or the metrics are registered already.
 func Register(server Server, o Options) error {
-	if o.Snapshots == nil || o.Registerer == nil {
-		return errors.New("registering the webhook: Snapshots and Registerer are required")
+	if o.Snapshots == nil || o.Pods == nil || o.Registerer == nil {
+		return errors.New("registering the webhook: Snapshots, Pods and Registerer are required")
 	}
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
@@ -92,6 +96,8 @@ func Register(server Server, o Options) error {
 	server.Register(PodsPath, newHandler(hookPods, pods.mutate, o, m))
 	namespaces := &namespaceHook{excluded: excludedNamespaces(o.ReleaseNamespace)}
 	server.Register(NamespacesPath, newHandler(hookNamespaces, namespaces.mutate, o, m))
+	bindings := &bindingHook{snapshots: o.Snapshots, pods: o.Pods, clock: o.Clock, stamp: policy.Stamp}
+	server.Register(BindingsPath, newHandler(hookBindings, bindings.mutate, o, m))
 	return nil
 }
 

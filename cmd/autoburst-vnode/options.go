@@ -91,6 +91,8 @@ func parse(args []string, getenv func(string) string, usage io.Writer) (options,
 	fs.DurationVar(&o.config.CheckInterval, "check-interval", 10*time.Second, "time between two checks of the cloud's health")
 	fs.DurationVar(&o.config.MissingInterval, "missing-interval", 3*time.Second, "how often a pod that waits for a ConfigMap or Secret is tried again")
 	fs.DurationVar(&o.config.CallTimeout, "call-timeout", time.Minute, "bound of one call; also what the agent takes to stop at most")
+	grace := fs.String("refusal-grace", env("REFUSAL_GRACE", "10s"), "how long the cloud must have no room for a pod before the pod is failed, so that its owner replaces it elsewhere (REFUSAL_GRACE)")
+	pause := fs.String("capacity-pause", env("CAPACITY_PAUSE", "2m"), "how long after the last such refusal the node says that the cloud has no room (CAPACITY_PAUSE)")
 	fs.Float64Var(&o.config.ReadsPerSecond, "reads-per-second", 12, "planned reads of single groups")
 	level := fs.String("log-level", "info", "debug, info, warn or error")
 	fs.StringVar(&o.logFormat, "log-format", "json", "json or text")
@@ -173,6 +175,18 @@ func parse(args []string, getenv func(string) string, usage io.Writer) (options,
 		if d.value <= 0 {
 			errs = append(errs, fmt.Errorf("%s is %s: it must be above zero", d.flag, d.value))
 		}
+	}
+	for _, d := range []struct {
+		flag, value string
+		into        *time.Duration
+	}{
+		{"--refusal-grace (REFUSAL_GRACE)", *grace, &o.config.RefusalGrace}, {"--capacity-pause (CAPACITY_PAUSE)", *pause, &o.config.CapacityPause},
+	} {
+		v, err := time.ParseDuration(d.value)
+		if err != nil || v <= 0 {
+			errs = append(errs, fmt.Errorf("%s is %q: write a time above zero, such as 90s", d.flag, d.value))
+		}
+		*d.into = v
 	}
 	if o.config.Workers < 1 {
 		errs = append(errs, fmt.Errorf("--workers is %d: it must be at least 1", o.config.Workers))

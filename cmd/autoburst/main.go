@@ -64,7 +64,7 @@ func run(ctx context.Context, o options, logger logr.Logger) error {
 		return err
 	}
 	if err := webhook.Register(mgr.GetWebhookServer(), webhook.Options{
-		Snapshots: view, ReleaseNamespace: o.namespace, Registerer: metrics.Registry, Logger: logger.WithName("webhook"),
+		Snapshots: view, Pods: view, ReleaseNamespace: o.namespace, Registerer: metrics.Registry, Logger: logger.WithName("webhook"),
 	}); err != nil {
 		return err
 	}

@@ -117,6 +117,9 @@ var serviceReasons = map[string]bool{
 	"CpuOptionsNotSupported": true, "CpuOptionsNotValid": true, "SpotToBeReleased": true,
 }
 
+// stockReasons are those of them that tell of a lack of machines.
+var stockReasons = map[string]bool{"NoStock": true, "StockExhaust": true, "StockClose": true}
+
 func (g *groupAnswer) group() providers.Group {
 	return providers.Group{
 		ID: g.ContainerGroupID, Name: g.ContainerGroupName,
@@ -161,6 +164,9 @@ func (g *groupAnswer) status() *providers.GroupStatus {
 		})
 		if serviceReasons[e.Reason] && phase != providers.GroupRunning && phase != providers.GroupSucceeded {
 			s.Reason, s.Message = e.Reason, e.Message // the newest comes last
+			if g.Status == "ScheduleFailed" && stockReasons[e.Reason] {
+				s.Refused = providers.OutOfStock
+			}
 		}
 	}
 	return s
