@@ -166,3 +166,21 @@ func TestExplainVerdicts(t *testing.T) {
 		t.Errorf("in a namespace that is not opted in (-want +got)\n%s", diff)
 	}
 }
+
+func TestExplainTellsWhatIsPassedOver(t *testing.T) {
+	s := shop()
+	p := stampPolicy(v1alpha1.ScaleInBurstFirst)
+	p.Targets[0].Suspended = "It is suspended for a test."
+	s.Policies["shop"] = []*Policy{p}
+	s.VirtualNodes[1].NoCapacity = v1alpha1.PodOutOfStock
+	e := Explain(s, "shop", web())
+	if e.Decision.Reason != NoCapacity || len(e.Targets) != 2 {
+		t.Fatalf("%+v", e)
+	}
+	if got := e.Targets[0]; got.Chosen || got.Why != "It is suspended for a test." || got.Nodes[0].Verdict != NodeFits {
+		t.Errorf("the suspended target: %+v", got)
+	}
+	if got := e.Targets[1]; got.Chosen || got.Nodes[0].Verdict != NodeNoCapacity || !strings.Contains(got.Nodes[0].Why, "OutOfStock") {
+		t.Errorf("the target without capacity: %+v", got)
+	}
+}

@@ -105,6 +105,7 @@ func TestPhases(t *testing.T) {
 		"expired":                {groupAnswer{Status: "Expired"}, providers.GroupFailed, "Expired", false},
 		"not published":          {groupAnswer{Status: "Hibernating"}, "", "", false},
 	}
+	refused := map[string]providers.ErrorClass{"no machine, with cause": providers.OutOfStock}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			g := tt.group.group()
@@ -116,6 +117,9 @@ func TestPhases(t *testing.T) {
 					t.Errorf("no status, want phase %s", tt.phase)
 				}
 				return
+			}
+			if g.Status.Refused != refused[name] {
+				t.Errorf("refused %q, want %q", g.Status.Refused, refused[name])
 			}
 			if g.Status.Phase != tt.phase || g.Status.Reason != tt.reason {
 				t.Errorf("phase %s, reason %q, want %s, %q", g.Status.Phase, g.Status.Reason, tt.phase, tt.reason)
