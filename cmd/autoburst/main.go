@@ -69,7 +69,7 @@ func run(ctx context.Context, o options, logger logr.Logger) error {
 		return err
 	}
 	if err := controller.AddTo(mgr, controller.Options{
-		View: view, Client: mgr.GetClient(), Recorder: mgr.GetEventRecorder("autoburst"), Registerer: metrics.Registry,
+		View: view, Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: mgr.GetEventRecorder("autoburst"), Registerer: metrics.Registry,
 	}); err != nil {
 		return err
 	}

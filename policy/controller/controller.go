@@ -58,6 +58,9 @@ type Options struct {
 	// Client reads policies, from a cache, and writes. It should not limit its own
 	// rate: the API server does. Required.
 	Client client.Client
+	// Live reads pods from the API server itself, as the cache keeps a part of them
+	// only. Required.
+	Live client.Reader
 	// Recorder writes events. Required.
 	Recorder events.EventRecorder
 	// Registerer gets the metrics of this package. Required.
@@ -113,8 +116,8 @@ type parts struct {
 }
 
 func newParts(o Options) (*parts, error) {
-	if o.View == nil || o.Client == nil || o.Recorder == nil || o.Registerer == nil {
-		return nil, fmt.Errorf("making the policy controller: View, Client, Recorder and Registerer are required")
+	if o.View == nil || o.Client == nil || o.Live == nil || o.Recorder == nil || o.Registerer == nil {
+		return nil, fmt.Errorf("making the policy controller: View, Client, Live, Recorder and Registerer are required")
 	}
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
@@ -134,6 +137,6 @@ func newParts(o Options) (*parts, error) {
 			pressure: make(map[types.UID]policy.Pressure),
 		},
 		served:  &served{view: o.View, writes: o.Client, clock: o.Clock, bell: newBell()},
-		stamper: &stamper{view: o.View, writes: o.Client, metrics: m, clock: o.Clock, bell: newBell()},
+		stamper: &stamper{view: o.View, live: o.Live, writes: o.Client, metrics: m, clock: o.Clock, bell: newBell()},
 	}, nil
 }

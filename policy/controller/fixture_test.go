@@ -172,7 +172,7 @@ func newFixture(t *testing.T, objects ...client.Object) *fixture {
 				return c.Patch(ctx, obj, patch, opts...)
 			},
 		}).Build()
-	p, err := newParts(Options{View: f.view, Client: f.client, Recorder: f.events, Registerer: f.registry, Clock: f.clock})
+	p, err := newParts(Options{View: f.view, Client: f.client, Live: f.client, Recorder: f.events, Registerer: f.registry, Clock: f.clock})
 	if err != nil {
 		t.Fatal(err)
 	}

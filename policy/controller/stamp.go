@@ -32,12 +32,14 @@ const (
 // call it for that node. One write per pod.
 type stamper struct {
 	view    View
+	live    client.Reader
 	writes  client.Writer
 	metrics *metrics
 	clock   clock.Clock
 	bell    bell // rings when such a pod was bound
-	// written are pods whose new state may not have arrived yet.
-	written map[types.UID]bool
+	// done are pods that have all they are to get, though the view does not show it:
+	// their new state has not arrived yet, or they had it all of their own.
+	done map[types.UID]bool
 }
 
 // NeedLeaderElection is true: one replica writes.
@@ -85,7 +87,7 @@ func (s *stamper) Start(ctx context.Context) error {
 // sweep stamps every pod that lacks it, and returns how many could not be written.
 func (s *stamper) sweep(ctx context.Context) (failed int) {
 	snapshot := s.view.Snapshot()
-	written := make(map[types.UID]bool)
+	done := make(map[types.UID]bool)
 	for namespace := range snapshot.Namespaces {
 		if snapshot.Excluded[namespace] {
 			continue
@@ -94,31 +96,43 @@ func (s *stamper) sweep(ctx context.Context) (failed int) {
 			if pod.Spec.NodeName == "" || pod.DeletionTimestamp != nil {
 				continue
 			}
-			stamp := policy.Stamp(snapshot, pod, pod.Spec.NodeName, policy.StampedLater)
 			switch {
-			case stamp == nil:
-			case s.written[pod.UID]:
-				written[pod.UID] = true
+			case policy.Stamp(snapshot, pod, pod.Spec.NodeName, policy.StampedLater) == nil:
+			case s.done[pod.UID]:
+				done[pod.UID] = true
 			case ctx.Err() != nil:
 				return failed
 			default:
-				if err := s.stamp(ctx, pod, stamp); err != nil {
+				if err := s.stamp(ctx, snapshot, pod); err != nil {
 					s.metrics.stampFailures.Inc()
 					log.FromContext(ctx).Info("Stamping a pod on a virtual node; it is tried again",
 						"namespace", namespace, "pod", pod.Name, "error", err.Error())
 					failed++
 					continue
 				}
-				written[pod.UID] = true
+				done[pod.UID] = true
 			}
 		}
 	}
-	s.written = written
+	s.done = done
 	return failed
 }
 
-// stamp writes the annotations, unless the pod is gone or has changed.
-func (s *stamper) stamp(ctx context.Context, pod *corev1.Pod, stamp map[string]string) error {
+// stamp writes the annotations that the pod lacks. What it has already is known to
+// the API server alone, as the view keeps no annotations of users.
+func (s *stamper) stamp(ctx context.Context, snapshot *policy.Snapshot, seen *corev1.Pod) error {
+	pod := new(corev1.Pod)
+	err := s.live.Get(ctx, client.ObjectKeyFromObject(seen), pod)
+	switch {
+	case apierrors.IsNotFound(err) || err == nil && pod.UID != seen.UID:
+		return nil
+	case err != nil:
+		return fmt.Errorf("reading pod %s/%s: %w", seen.Namespace, seen.Name, err)
+	}
+	stamp := policy.Stamp(snapshot, pod, pod.Spec.NodeName, policy.StampedLater)
+	if stamp == nil {
+		return nil
+	}
 	patch, err := policy.StampPatch(pod, stamp)
 	if err != nil {
 		return err

@@ -42,7 +42,7 @@ func TestOutcomes(t *testing.T) {
 			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", UID: "u", Annotations: map[string]string{
 				v1alpha1.PolicyAnnotation: "BurstPolicy/p", v1alpha1.GrantAnnotation: "Late",
 			}},
-			Spec:   corev1.PodSpec{NodeName: node},
+			Spec:   corev1.PodSpec{NodeName: node, Tolerations: []corev1.Toleration{{Key: v1alpha1.ProviderTaintKey}}},
 			Status: corev1.PodStatus{Phase: phase, Reason: reason, Message: "x"},
 		}
 		if phase == corev1.PodFailed && v1alpha1.IsRefusal(reason) {
@@ -88,30 +88,6 @@ func TestOutcomes(t *testing.T) {
 			}
 			if diff := cmp.Diff(c.want, l.lines); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)
-			}
-		})
-	}
-}
-
-// A bound pod keeps its annotations for as long as they tell what may be stamped.
-func TestTrimKeepsWhatIsToBeStamped(t *testing.T) {
-	const cost = corev1.PodDeletionCost
-	for name, c := range map[string]struct {
-		own  map[string]string
-		want bool
-	}{
-		"granted":             {map[string]string{v1alpha1.GrantAnnotation: "Late"}, true},
-		"granted and stamped": {map[string]string{v1alpha1.GrantAnnotation: "Late", v1alpha1.StampedAnnotation: "Binding"}, false},
-		"nobody's":            {nil, false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{cost: "3"}}, Spec: corev1.PodSpec{NodeName: "eci"}}
-			for k, v := range c.own {
-				p.Annotations[k] = v
-			}
-			TrimPod(p)
-			if _, kept := p.Annotations[cost]; kept != c.want {
-				t.Errorf("kept %t, want %t", kept, c.want)
 			}
 		})
 	}
