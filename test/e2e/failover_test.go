@@ -131,20 +131,19 @@ spec:
 func TestStamps(t *testing.T) {
 	fill(t)
 	tests := map[string]struct {
-		before  func(t *testing.T)
-		stamped string
+		replicas func(t *testing.T) []*playground.Controller
+		stamped  string
 		// repaired is how many pods the controller writes to.
 		repaired int
 	}{
-		"with the webhook":    {before: func(*testing.T) {}, stamped: "Binding"},
-		"without the webhook": {before: cutWebhookOff, stamped: "Later", repaired: 7},
+		"with the webhook":    {replicas: func(*testing.T) []*playground.Controller { return system.Controllers() }, stamped: "Binding"},
+		"without the webhook": {replicas: unreachableWebhook, stamped: "Later", repaired: 7},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			ns := namespace(t, "stamps", nil)
 			policy(t, ns, "both", "{"+inOrder+"}")
-			controllers := system.Controllers()
-			test.before(t)
+			controllers := test.replicas(t)
 			repaired := metric(t, controllers, "autoburst_stamps_repaired_total")
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
@@ -305,23 +304,28 @@ func restartAgent(t *testing.T, node string, env ...string) {
 	}
 }
 
-// cutWebhookOff keeps the API server from the replicas, which live on; after the
-// test there are two new ones.
-func cutWebhookOff(t *testing.T) {
-	for _, c := range system.Controllers() {
-		system.RemoveController(c, func(*cluster.Process) {})
-		t.Cleanup(func() { endProcess(t)(c.Process) })
+// unreachableWebhook replaces the replicas by one that the API server cannot reach.
+func unreachableWebhook(t *testing.T) []*playground.Controller {
+	t.Helper()
+	stopWebhook(t)
+	c, err := system.StartController(t.Context())
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		for len(system.Controllers()) < 2 {
-			if _, err := system.StartController(context.Background()); err != nil {
-				t.Fatal(err)
-			}
+	system.RemoveController(c, func(*cluster.Process) {})
+	t.Cleanup(func() { endProcess(t)(c.Process) })
+	mustEventually(t, time.Minute, "the replica is ready", func(ctx context.Context) (bool, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.Health+"/readyz", nil)
+		if err != nil {
+			return false, err
 		}
-		if err := system.WaitWebhook(context.Background()); err != nil {
-			t.Fatal(err)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return false, err
 		}
+		return resp.StatusCode == http.StatusOK, resp.Body.Close()
 	})
+	return []*playground.Controller{c}
 }
 
 // metric sums a metric without labels over replicas.
