@@ -51,6 +51,7 @@ generate: ## Deep copies, CRDs, the chart's copy of them, generated docs
 	$(TOOL) controller-gen object paths=./policy/v1alpha1/... crd output:crd:dir=policy/v1alpha1/crds
 	rm -rf charts/autoburst/files/crds && mkdir -p charts/autoburst/files/crds
 	cp policy/v1alpha1/crds/*.yaml charts/autoburst/files/crds/
+	mkdir -p charts/autoburst/files/admission && cp policy/admission/mutation.yaml charts/autoburst/files/admission/
 	go run ./docs/generate
 
 .PHONY: verify
