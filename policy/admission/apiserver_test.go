@@ -69,11 +69,15 @@ func newAPIServer(t testing.TB) *apiServer {
 
 // admit is what becomes of a pod that is created in the namespace.
 func (s *apiServer) admit(ctx context.Context, params v1alpha1.BurstAdmissionSpec, namespace string, pod *corev1.Pod) (*corev1.Pod, error) {
-	ctx = s.compiler.CreateContext(ctx)
 	object, err := asStored(&v1alpha1.BurstAdmission{ObjectMeta: metav1.ObjectMeta{Name: "autoburst"}, Spec: params})
 	if err != nil {
 		return nil, err
 	}
+	return s.admitBy(ctx, object, namespace, pod)
+}
+
+func (s *apiServer) admitBy(ctx context.Context, object runtime.Object, namespace string, pod *corev1.Pod) (*corev1.Pod, error) {
+	ctx = s.compiler.CreateContext(ctx)
 	kind, resource := corev1.SchemeGroupVersion.WithKind("Pod"), corev1.SchemeGroupVersion.WithResource("pods")
 	attributes := &admission.VersionedAttributes{
 		Attributes: admission.NewAttributesRecord(pod, nil, kind, namespace, pod.Name, resource, "", admission.Create,
