@@ -29,7 +29,7 @@ const (
 	admissionRetry = time.Second
 	// admissionRepeat is after how long it is written anew though nothing has
 	// changed here, since others may have changed or deleted it.
-	admissionRepeat = 30 * time.Second
+	admissionRepeat = 10 * time.Second
 	// fieldManager owns what is applied.
 	fieldManager = "autoburst"
 )

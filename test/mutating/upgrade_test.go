@@ -39,6 +39,10 @@ func TestUpgradeAndUninstall(t *testing.T) {
 
 	// Whoever deletes what the API server decides by gets it back.
 	kubectl(t, "", "delete", "burstadmission", playground.Release)
+	eventually(t, "the BurstAdmission is back", func(ctx context.Context) (bool, error) {
+		out, err := ours(ctx, "burstadmissions")
+		return out != "", err
+	})
 	admitted(t)
 
 	// Pods that are created while the API server decides nothing are granted late.
