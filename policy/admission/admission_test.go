@@ -115,7 +115,7 @@ func inject(s *policy.Snapshot, namespace string, pod *corev1.Pod) (*corev1.Pod,
 // Every golden case of package policy comes out of the API server as it comes out
 // of the webhook.
 func TestEqualsTheWebhook(t *testing.T) {
-	server := newAPIServer(t)
+	server, schema := newAPIServer(t), newSchema(t)
 	files, err := filepath.Glob("../testdata/golden/*.yaml")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no golden cases: %v", err)
@@ -125,6 +125,7 @@ func TestEqualsTheWebhook(t *testing.T) {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".yaml"), func(t *testing.T) {
 			w := readWorld(t, file)
 			params := policy.Params(w.snapshot)
+			valid(t, schema, params)
 			got, err := server.admit(t.Context(), params, w.Namespace, w.pod)
 			if err != nil {
 				t.Fatal(err)

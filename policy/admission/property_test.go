@@ -19,12 +19,13 @@ import (
 // Whatever the policies, virtual nodes and pods, the API server and the webhook
 // write the same, and a second time nothing.
 func TestEqualsTheWebhookOnAnything(t *testing.T) {
-	server := newAPIServer(t)
+	server, schema := newAPIServer(t), newSchema(t)
 	written := 0
 	rapid.Check(t, func(t *rapid.T) {
 		s, _ := policy.NewSnapshot(drawObjects(t))
 		s.Stopped, s.AdmissionByPolicy = oneIn(5).Draw(t, "stopped"), true
 		params := policy.Params(s)
+		valid(t, schema, params)
 		pod := drawPod(t)
 		want, d := inject(s, "shop", pod)
 		got, err := server.admit(t.Context(), params, "shop", pod)

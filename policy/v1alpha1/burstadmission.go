@@ -64,9 +64,9 @@ type AdmissionRule struct {
 	// by is the value of the annotation autoburst.io/policy.
 	// +kubebuilder:validation:MaxLength=300
 	By string `json:"by"`
-	// mode is empty for the annotation of a namespace that is no mode.
-	// +kubebuilder:validation:Enum=Overflow;Always;Auto;Never;""
-	Mode Mode `json:"mode"`
+	// mode is absent for the annotation of a namespace that is no mode.
+	// +optional
+	Mode Mode `json:"mode,omitempty"`
 	// podSelector lists what the labels of a pod must fulfil; empty selects every
 	// pod.
 	// +optional
@@ -133,7 +133,7 @@ type AdmissionNode struct {
 type AdmissionCapabilities struct {
 	// features are the optional pod fields that the cloud carries out.
 	// +optional
-	// +listType=set
+	// +listType=atomic
 	Features []string `json:"features,omitempty"`
 	// limits are the bounds of one pod, by name.
 	// +optional
@@ -145,7 +145,7 @@ type AdmissionCapabilities struct {
 	// linuxCapabilities are those that can be added to a container; absent where
 	// any can.
 	// +optional
-	// +listType=set
+	// +listType=atomic
 	LinuxCapabilities []string `json:"linuxCapabilities,omitempty"`
 }
 

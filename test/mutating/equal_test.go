@@ -115,6 +115,11 @@ func tolerate(toleration corev1.Toleration) func(*corev1.Pod) {
 func TestEqualsTheWebhook(t *testing.T) {
 	plainNamespace := namespace(t, "equal-none", "")
 	namespaces := []string{namespace(t, "equal-always", "Always"), namespace(t, "equal-auto", "Auto"), namespace(t, "equal-overflow", "Overflow")}
+	invalid := namespace(t, "equal-invalid", "")
+	burstPolicy(t, invalid, "a", `{mode: Always, podSelector: {matchLabels: {app: web}}}`)
+	kubectl(t, "", "annotate", "namespace", invalid, "autoburst.io/mode=Maybe")
+	served(t, invalid)
+	namespaces = append(namespaces, invalid)
 	for name, policies := range map[string]map[string]string{
 		"equal-targets":     {"web": `{mode: Always, targets: [{name: aci, nodeSelector: {matchLabels: {autoburst.io/provider: aci}}}, {name: eci, nodeSelector: {matchExpressions: [{key: autoburst.io/provider, operator: NotIn, values: [aci]}]}}]}`},
 		"equal-overflowing": {"web": `{targets: [{name: eci, nodeSelector: {matchLabels: {autoburst.io/provider: eci}}}], podSelector: {matchExpressions: [{key: app, operator: In, values: [web, db]}]}}`},

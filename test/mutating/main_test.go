@@ -44,10 +44,6 @@ func run(m *testing.M) int {
 		return 1
 	}
 	code := m.Run()
-	if err := checkLogs(); err != nil && code == 0 {
-		fmt.Fprintln(os.Stderr, "mutating:", err)
-		code = 1
-	}
 	if code != 0 {
 		fmt.Fprintln(os.Stderr, system.Logs(15))
 		system.KeepLogs()
@@ -61,24 +57,24 @@ func run(m *testing.M) int {
 }
 
 // checkLogs fails for a data race, a panic, and a request that the chart's Roles
-// forbid.
-func checkLogs() error {
+// forbid. It comes before these Roles change.
+func checkLogs(t testing.TB) {
+	t.Helper()
 	for _, c := range system.Controllers() {
 		log := string(c.Process.Tail(100000))
 		for _, bad := range []string{"DATA RACE", "panic:", "is forbidden"} {
 			if i := strings.Index(log, bad); i >= 0 {
-				return fmt.Errorf("%s says %q: …%s", c.Process.Name, bad, log[max(0, i-200):min(len(log), i+400)])
+				t.Errorf("%s says %q: …%s", c.Process.Name, bad, log[max(0, i-200):min(len(log), i+400)])
 			}
 		}
 	}
-	return nil
 }
 
 func client() kubernetes.Interface { return system.Client() }
 
 // namespace makes a namespace whose pods go with the test, and waits until it is
 // served if anything opts it in.
-func namespace(t *testing.T, name, mode string) string {
+func namespace(t testing.TB, name, mode string) string {
 	t.Helper()
 	var annotations map[string]string
 	if mode != "" {
@@ -104,7 +100,7 @@ func namespace(t *testing.T, name, mode string) string {
 }
 
 // served waits until the API server looks at the pods of a namespace.
-func served(t *testing.T, name string) {
+func served(t testing.TB, name string) {
 	t.Helper()
 	eventually(t, "namespace "+name+" is served", func(ctx context.Context) (bool, error) {
 		ns, err := client().CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
@@ -116,7 +112,7 @@ func served(t *testing.T, name string) {
 	})
 }
 
-func eventually(t *testing.T, what string, condition func(context.Context) (bool, error)) {
+func eventually(t testing.TB, what string, condition func(context.Context) (bool, error)) {
 	t.Helper()
 	if err := playground.Poll(context.Background(), time.Minute, what, condition); err != nil {
 		t.Fatal(err)

@@ -58,6 +58,9 @@ func TestUpgradeAndUninstall(t *testing.T) {
 		t.Errorf("it runs on %s, granted %q", p.Spec.NodeName, p.Annotations["autoburst.io/grant"])
 	}
 
+	// As the chart says: without an agent nobody removes what runs in a cloud.
+	kubectl(t, "", "--namespace="+ns, "delete", "pod", "big", "--timeout=60s")
+	checkLogs(t)
 	if _, err := system.Helm(t.Context(), "uninstall", playground.Release, "--namespace="+playground.Namespace, "--wait"); err != nil {
 		t.Fatal(err)
 	}
@@ -66,8 +69,9 @@ func TestUpgradeAndUninstall(t *testing.T) {
 }
 
 // reinstall upgrades the chart, and replaces the replicas as its Deployment would.
-func reinstall(t *testing.T, set string) {
+func reinstall(t testing.TB, set string) {
 	t.Helper()
+	checkLogs(t)
 	before := system.Controllers()
 	if err := system.InstallChart(t.Context(), set); err != nil {
 		t.Fatal(err)
