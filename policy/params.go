@@ -96,7 +96,7 @@ func (c *paramsCompiler) annotation(kind string, mode v1alpha1.Mode) v1alpha1.Ad
 func (c *paramsCompiler) policy(p *Policy, selector []metav1.LabelSelectorRequirement) v1alpha1.AdmissionRule {
 	r := c.rule(p.Ref, p.Mode, p.Targets)
 	r.PodSelector = selector
-	r.Limited = p.limited()
+	r.Limited = p.needsCount()
 	if p.Mode == v1alpha1.ModeOverflow {
 		switch {
 		case p.HasPressure && !p.PressureOpen:
@@ -223,18 +223,18 @@ func requirementsOf(rs labels.Requirements) []metav1.LabelSelectorRequirement {
 	return out
 }
 
-// limited tells whether pods must be counted before the policy lets one burst.
-func (p *Policy) limited() bool {
+// needsCount tells whether pods must be counted before the policy lets one burst.
+func (p *Policy) needsCount() bool {
 	return p.Limits != NoLimits || p.KeepLocal != nil ||
 		slices.ContainsFunc(p.Targets, func(t Target) bool { return t.Limits != NoLimits })
 }
 
-// limited tells whether any policy that selects the pod limits it.
-func limited(s *Snapshot, namespace string, pod *corev1.Pod) bool {
+// anyNeedsCount tells whether pods must be counted for a policy that selects the pod.
+func anyNeedsCount(s *Snapshot, namespace string, pod *corev1.Pod) bool {
 	ns := s.Namespaces[namespace].Labels
 	for _, ps := range [...][]*Policy{s.Policies[namespace], s.Policies[""]} {
 		for _, p := range ps {
-			if p.Invalid == "" && p.limited() && p.selectsNamespace(ns) && p.PodSelector.Matches(labels.Set(pod.Labels)) {
+			if p.Invalid == "" && p.needsCount() && p.selectsNamespace(ns) && p.PodSelector.Matches(labels.Set(pod.Labels)) {
 				return true
 			}
 		}
