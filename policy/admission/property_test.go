@@ -103,6 +103,9 @@ func drawPolicy(t *rapid.T, name string) v1alpha1.BurstPolicySpec {
 		if oneIn(2).Draw(t, name+" pressure") {
 			spec.Overflow.Pressure = &v1alpha1.Pressure{UnschedulablePods: 1}
 		}
+		if oneIn(2).Draw(t, name+" names an order") {
+			spec.Overflow.NodeAutoscaler = rapid.SampledFrom([]v1alpha1.NodeAutoscaler{v1alpha1.BurstFirst, v1alpha1.NodeFirst}).Draw(t, name+" order")
+		}
 	}
 	if oneIn(6).Draw(t, name+" limited") {
 		spec.Limits = &v1alpha1.Limits{Pods: ptr.To(int32(3))}
@@ -134,7 +137,13 @@ func drawObjects(t *rapid.T) policy.Objects {
 	}
 	for i := range rapid.IntRange(0, 3).Draw(t, "own policies") {
 		name := fmt.Sprintf("own-%d", i)
-		o.Policies = append(o.Policies, &v1alpha1.BurstPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name}, Spec: drawPolicy(t, name)})
+		p := &v1alpha1.BurstPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name}, Spec: drawPolicy(t, name)}
+		for _, target := range p.Spec.Targets {
+			if oneIn(4).Draw(t, name+" suspends target "+target.Name) {
+				p.Status.Targets = append(p.Status.Targets, v1alpha1.TargetStatus{Name: target.Name, SuspendedUntil: new(metav1.Time), Reason: "Its cloud is out of stock."})
+			}
+		}
+		o.Policies = append(o.Policies, p)
 	}
 	for i := range rapid.IntRange(0, 2).Draw(t, "cluster policies") {
 		name := fmt.Sprintf("cluster-%d", i)
@@ -148,6 +157,11 @@ func drawObjects(t *rapid.T) policy.Objects {
 		n.Spec.Taints = rapid.SliceOfNDistinct(rapid.SampledFrom(taints), 0, 3, func(t corev1.Taint) string { return t.ToString() }).Draw(t, name+" taints")
 		if !oneIn(4).Draw(t, name+" down") {
 			n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
+		}
+		if oneIn(4).Draw(t, name+" has no capacity") {
+			n.Status.Conditions = append(n.Status.Conditions, corev1.NodeCondition{
+				Type: v1alpha1.CapacityAvailableCondition, Status: corev1.ConditionFalse, Reason: "OutOfStock",
+			})
 		}
 		if c := rapid.SampledFrom([]*burstable.Capabilities{nil, {Provider: "none"}, {Provider: "all", Features: burstable.Features}}).Draw(t, name+" capabilities"); c != nil {
 			n.Annotations = map[string]string{v1alpha1.CapabilitiesAnnotation: c.String()}
@@ -235,6 +249,17 @@ func drawPod(t *rapid.T) *corev1.Pod {
 				p.Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution = &corev1.NodeSelector{NodeSelectorTerms: terms}
 			}
 		}
+	}
+	for i := range rapid.IntRange(0, 2).Draw(t, "spread constraints") {
+		name := fmt.Sprintf("spread %d", i)
+		c := corev1.TopologySpreadConstraint{
+			MaxSkew: 1, TopologyKey: rapid.SampledFrom([]string{"size", "zone"}).Draw(t, name),
+			WhenUnsatisfiable: rapid.SampledFrom([]corev1.UnsatisfiableConstraintAction{corev1.DoNotSchedule, corev1.ScheduleAnyway}).Draw(t, name+" is hard"),
+		}
+		if oneIn(3).Draw(t, name+" sees taints") {
+			c.NodeTaintsPolicy = ptr.To(corev1.NodeInclusionPolicyIgnore)
+		}
+		p.Spec.TopologySpreadConstraints = append(p.Spec.TopologySpreadConstraints, c)
 	}
 	if oneIn(4).Draw(t, "asks for a feature") {
 		p.Spec.Containers[0].WorkingDir = "/srv"
