@@ -135,7 +135,7 @@ func (c *paramsCompiler) rule(by Ref, mode v1alpha1.Mode, targets []Target) v1al
 	}
 	for i := range targets {
 		r.Targets = append(r.Targets, v1alpha1.AdmissionTarget{
-			Nodes: c.nodes(&targets[i]), Requires: alternatives(v1alpha1.ModeAlways, targets[i:i+1])[0],
+			Nodes: c.nodes(&targets[i]), Suspended: targets[i].Suspended != "", Requires: alternatives(v1alpha1.ModeAlways, targets[i:i+1])[0],
 		})
 	}
 	return r
@@ -153,7 +153,7 @@ func (c *paramsCompiler) nodes(t *Target) []int32 {
 }
 
 func (c *paramsCompiler) node(n *VirtualNode) v1alpha1.AdmissionNode {
-	out := v1alpha1.AdmissionNode{Name: n.Name, Labels: n.Labels, Ready: n.Ready, Hard: c.taints(n.HardTaints), Soft: c.taints(n.SoftTaints)}
+	out := v1alpha1.AdmissionNode{Name: n.Name, Labels: n.Labels, Ready: n.Ready, NoCapacity: n.NoCapacity != "", Hard: c.taints(n.HardTaints), Soft: c.taints(n.SoftTaints)}
 	if n.Capabilities != nil {
 		out.Capabilities = capabilities(n.Capabilities)
 	}

@@ -100,6 +100,9 @@ type AdmissionTarget struct {
 	// +optional
 	// +listType=atomic
 	Nodes []int32 `json:"nodes,omitempty"`
+	// suspended tells that the target is not used for a while.
+	// +optional
+	Suspended bool `json:"suspended,omitempty"`
 	// requires is the alternative of required node affinity that means these nodes.
 	// +optional
 	// +listType=atomic
@@ -116,6 +119,9 @@ type AdmissionNode struct {
 	// ready tells that pods can be placed there now.
 	// +optional
 	Ready bool `json:"ready,omitempty"`
+	// noCapacity tells that the cloud has refused pods for want of room lately.
+	// +optional
+	NoCapacity bool `json:"noCapacity,omitempty"`
 	// hard and soft are places in spec.tolerations: those of the taints that keep
 	// pods away, and of the taints of effect PreferNoSchedule.
 	// +optional
