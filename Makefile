@@ -11,7 +11,9 @@ GOFLAGS_BUILD := -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 # Tests of the whole system build and run programs that the go command does not
 # know they depend on, so their results are never taken from its cache.
 SYSTEM_TESTS := ./test/cluster/... ./test/e2e/... ./test/imports/...
-UNIT_TESTS = $(filter-out $(shell go list $(SYSTEM_TESTS)),$(shell go list ./...))
+# These start a system of their own, and wait until the other is gone.
+OTHER_SYSTEM_TESTS := ./test/mutating/...
+UNIT_TESTS = $(filter-out $(shell go list $(SYSTEM_TESTS) $(OTHER_SYSTEM_TESTS)),$(shell go list ./...))
 
 .PHONY: help
 help: ## Show this list
@@ -34,6 +36,7 @@ test: control-plane ## Unit, integration and end-to-end tests, with the race det
 	go vet ./...
 	go test -race -timeout 15m $(UNIT_TESTS)
 	go test -race -timeout 30m -count=1 $(SYSTEM_TESTS)
+	go test -race -timeout 10m -count=1 $(OTHER_SYSTEM_TESTS)
 
 .PHONY: bench
 bench: control-plane ## Measure admission, late grants and bursts on a real control plane
@@ -41,6 +44,7 @@ bench: control-plane ## Measure admission, late grants and bursts on a real cont
 	go test -run '^$$' -bench . -benchmem -count 6 ./policy/... ./webhook/... | tee bin/bench.txt
 	$(TOOL) benchstat bin/bench.txt
 	go test -run '^$$' -bench . -benchtime 1x -timeout 20m ./test/bench
+	go test -run '^$$' -bench . -benchtime 1x -timeout 10m ./test/mutating
 
 .PHONY: lint
 lint: ## Static checks, import rules included
@@ -51,6 +55,7 @@ generate: ## Deep copies, CRDs, the chart's copy of them, generated docs
 	$(TOOL) controller-gen object paths=./policy/v1alpha1/... crd output:crd:dir=policy/v1alpha1/crds
 	rm -rf charts/autoburst/files/crds && mkdir -p charts/autoburst/files/crds
 	cp policy/v1alpha1/crds/*.yaml charts/autoburst/files/crds/
+	mkdir -p charts/autoburst/files/admission && cp policy/admission/mutation.yaml charts/autoburst/files/admission/
 	go run ./docs/generate
 
 .PHONY: verify

@@ -99,3 +99,11 @@ func TestCustomResourceDefinitionsAreCurrent(t *testing.T) {
 		}
 	}
 }
+
+// TestExpressionsAreCurrent compares the chart's copy of the expressions by which
+// the API server admits pods with those that are tested.
+func TestExpressionsAreCurrent(t *testing.T) {
+	if diff := cmp.Diff(string(read(t, "../policy/admission/mutation.yaml")), string(read(t, "autoburst/files/admission/mutation.yaml"))); diff != "" {
+		t.Errorf("run make generate (-tested +chart):\n%s", diff)
+	}
+}

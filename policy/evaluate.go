@@ -28,6 +28,9 @@ func Evaluate(s *Snapshot, namespace string, pod *corev1.Pod) Decision {
 		// waits until then, and the others run locally where there is room.
 		return d.with(Wait, Stopped, "")
 	}
+	if s.AdmissionByPolicy && (d.Reason == "" || d.Action == Grant && anyNeedsCount(s, namespace, pod)) {
+		return d.with(Wait, AdmissionByPolicy, "")
+	}
 	if d.Action != Wait || d.Reason != "" {
 		return d
 	}

@@ -33,6 +33,8 @@ type setting struct {
 	Namespace string   // of the pod; default shop
 	// Stopped turns the operator's switch on.
 	Stopped bool
+	// AdmissionByPolicy lets the API server admit pods by itself.
+	AdmissionByPolicy bool
 	// UnderPressure are the policies whose pressure is open.
 	UnderPressure []string
 	// NoCapacity are the virtual nodes whose cloud has refused pods for want of room.
@@ -103,7 +105,7 @@ func readWorld(t testing.TB, file string) world {
 	if w.Namespace == "" {
 		w.Namespace = "shop"
 	}
-	w.snapshot.Stopped = w.Stopped
+	w.snapshot.Stopped, w.snapshot.AdmissionByPolicy = w.Stopped, w.AdmissionByPolicy
 	for _, ns := range w.Excluded {
 		w.snapshot.Excluded[ns] = true
 	}

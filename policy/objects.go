@@ -26,6 +26,8 @@ type Objects struct {
 	Pods []*corev1.Pod
 	// Switch is the ConfigMap that stops all bursting; nil where there is none.
 	Switch *corev1.ConfigMap
+	// AdmissionByPolicy tells that the API server admits pods by itself.
+	AdmissionByPolicy bool
 	// Excluded are namespaces that are never touched, beside those of Kubernetes.
 	Excluded []string
 }
@@ -38,6 +40,8 @@ func NewSnapshot(o Objects) (*Snapshot, []*LocalNode) {
 		Policies:   make(map[string][]*Policy),
 		Excluded:   ExcludedNamespaces(o.Excluded...),
 		Stopped:    o.Switch != nil && IsStopped(o.Switch),
+
+		AdmissionByPolicy: o.AdmissionByPolicy,
 	}
 	for _, n := range o.Namespaces {
 		s.Namespaces[n.Name] = NewNamespace(n)

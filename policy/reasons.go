@@ -30,7 +30,7 @@ const (
 	TolerationTooBroad           Reason = "TolerationTooBroad"
 )
 
-// The pod may burst later. Those from CustomScheduler on withhold the
+// The pod may burst later. Those from AdmissionByPolicy on withhold the
 // toleration at admission because the scheduler's scores alone would not keep
 // local nodes first.
 const (
@@ -40,6 +40,7 @@ const (
 	PressureClosed     Reason = "PressureClosed"
 	AfterPending       Reason = "AfterPending"
 
+	AdmissionByPolicy     Reason = "AdmissionByPolicy"
 	CustomScheduler       Reason = "CustomScheduler"
 	LocalSoftTaint        Reason = "LocalSoftTaint"
 	SoftTaintsMissing     Reason = "SoftTaintsMissing"
@@ -98,6 +99,7 @@ var sentences = []struct {
 	{PressureClosed, "The policy lets pods burst under pressure only, and there is none."},
 	{AfterPending, "The policy lets the pod burst only after it has been unschedulable for some time."},
 
+	{AdmissionByPolicy, "The API server admits pods by itself and sees no other pods, so the pod may burst once it is unschedulable."},
 	{CustomScheduler, "The pod has a scheduler of its own, so it may burst once that scheduler finds it unschedulable."},
 	{LocalSoftTaint, "A local node bears a taint of effect PreferNoSchedule, so the pod may burst once it is unschedulable."},
 	{SoftTaintsMissing, "A virtual node lacks the taints that put it last, so the pod may burst once it is unschedulable."},

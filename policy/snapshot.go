@@ -39,6 +39,10 @@ type Snapshot struct {
 	// Stopped is true while the operator's switch is on: nobody is granted
 	// anything, whatever the mode.
 	Stopped bool
+	// AdmissionByPolicy tells that the API server itself admits pods, by the
+	// expressions of package policy/admission. It sees neither local nodes nor other
+	// pods, so whatever depends on them is granted late.
+	AdmissionByPolicy bool
 	// Excluded are the namespaces that are never touched: kube-system,
 	// kube-node-lease and the release namespace.
 	Excluded map[string]bool

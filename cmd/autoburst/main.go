@@ -13,12 +13,11 @@ import (
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client/config"
-	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/autoburst/autoburst/policy/controller"
 	"github.com/autoburst/autoburst/policy/store"
-	"github.com/autoburst/autoburst/webhook"
+	"github.com/autoburst/autoburst/webhook/certs"
 )
 
 func main() {
@@ -48,37 +47,40 @@ func run(ctx context.Context, o options, logger logr.Logger) error {
 	cfg.UserAgent = "autoburst"
 	cfg.QPS = -1 // the API server's priority and fairness limits, not the client
 
-	authority, err := newCerts(cfg, o, logger)
-	if err != nil {
-		return err
+	var authority *certs.Manager // nil where no webhook serves
+	if o.admission == admissionWebhook {
+		if authority, err = newCerts(cfg, o, logger); err != nil {
+			return err
+		}
 	}
 	mgr, err := newManager(cfg, o, logger, authority)
 	if err != nil {
 		return err
 	}
-	view := store.New(store.Options{Excluded: []string{o.namespace}, Logger: logger.WithName("store")})
+	view := store.New(store.Options{
+		Excluded: []string{o.namespace}, AdmissionByPolicy: o.admission == admissionPolicy, Logger: logger.WithName("store"),
+	})
 	if err := view.Attach(ctx, mgr.GetCache()); err != nil {
 		return err
 	}
 	if err := attachSwitch(ctx, mgr, cfg, o, view); err != nil {
 		return err
 	}
-	if err := webhook.Register(mgr.GetWebhookServer(), webhook.Options{
-		Snapshots: view, Pods: view, ReleaseNamespace: o.namespace, Registerer: metrics.Registry, Logger: logger.WithName("webhook"),
-	}); err != nil {
+	if err := mgr.Add(view); err != nil {
+		return fmt.Errorf("adding %T: %w", view, err)
+	}
+	if err := addChecks(mgr, view); err != nil {
 		return err
 	}
-	if err := controller.AddTo(mgr, controller.Options{
+	writes := controller.Options{
 		View: view, Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: mgr.GetEventRecorder("autoburst"), Registerer: metrics.Registry,
-	}); err != nil {
+	}
+	if o.admission == admissionPolicy {
+		writes.Admission = &controller.Admission{Name: o.policyName, Policies: mgr.GetAPIReader()}
+	} else if err := serveWebhook(mgr, o, logger, view, authority); err != nil {
 		return err
 	}
-	for _, r := range []manager.Runnable{view, authority} {
-		if err := mgr.Add(r); err != nil {
-			return fmt.Errorf("adding %T: %w", r, err)
-		}
-	}
-	if err := addChecks(mgr, view, authority); err != nil {
+	if err := controller.AddTo(mgr, writes); err != nil {
 		return err
 	}
 	if err := mgr.Start(ctx); err != nil {

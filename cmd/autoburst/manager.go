@@ -23,6 +23,7 @@ import (
 
 	"github.com/autoburst/autoburst/policy/store"
 	"github.com/autoburst/autoburst/policy/v1alpha1"
+	"github.com/autoburst/autoburst/webhook"
 	"github.com/autoburst/autoburst/webhook/certs"
 )
 
@@ -100,12 +101,26 @@ func attachSwitch(ctx context.Context, mgr manager.Manager, cfg *rest.Config, o 
 	return nil
 }
 
-// addChecks makes a replica ready once it can answer the webhook.
-func addChecks(mgr manager.Manager, view *store.Store, authority *certs.Manager) error {
+// serveWebhook makes a replica answer the webhook, and ready only once it can.
+func serveWebhook(mgr manager.Manager, o options, logger logr.Logger, view *store.Store, authority *certs.Manager) error {
+	if err := webhook.Register(mgr.GetWebhookServer(), webhook.Options{
+		Snapshots: view, Pods: view, ReleaseNamespace: o.namespace, Registerer: metrics.Registry, Logger: logger.WithName("webhook"),
+	}); err != nil {
+		return err
+	}
+	if err := mgr.Add(authority); err != nil {
+		return fmt.Errorf("adding %T: %w", authority, err)
+	}
+	return errors.Join(
+		mgr.AddReadyzCheck("certificate", authority.Ready),
+		mgr.AddReadyzCheck("webhook", mgr.GetWebhookServer().StartedChecker()),
+	)
+}
+
+// addChecks makes a replica ready once it sees the cluster.
+func addChecks(mgr manager.Manager, view *store.Store) error {
 	return errors.Join(
 		mgr.AddHealthzCheck("ping", healthz.Ping),
 		mgr.AddReadyzCheck("caches", func(*http.Request) error { return view.Ready() }),
-		mgr.AddReadyzCheck("certificate", authority.Ready),
-		mgr.AddReadyzCheck("webhook", mgr.GetWebhookServer().StartedChecker()),
 	)
 }

@@ -17,9 +17,18 @@ import (
 	"github.com/autoburst/autoburst/policy/store"
 )
 
+// The values of --admission.
+const (
+	admissionWebhook = "webhook"
+	admissionPolicy  = "mutating-admission-policy"
+)
+
 // options are the settings of the program.
 type options struct {
 	namespace string
+
+	// admission is who admits pods: admissionWebhook or admissionPolicy.
+	admission string
 
 	webhookHost       string
 	webhookPort       int
@@ -28,6 +37,7 @@ type options struct {
 	configurationName string
 	caSecretName      string
 	switchName        string
+	policyName        string
 
 	metricsAddress string
 	healthAddress  string
@@ -52,6 +62,10 @@ func parseOptions(args []string, getenv func(string) string, usage io.Writer) (o
 	config.RegisterFlags(fs)
 	fs.StringVar(&o.namespace, "namespace", getenv("POD_NAMESPACE"),
 		"Release namespace: it holds the lease and the CA Secret, and its pods never burst. Defaults to POD_NAMESPACE.")
+	fs.StringVar(&o.admission, "admission", admissionWebhook,
+		"Who admits pods: "+admissionWebhook+", or "+admissionPolicy+", the API server itself from Kubernetes 1.36 on.")
+	fs.StringVar(&o.policyName, "mutating-admission-policy-name", "autoburst",
+		"MutatingAdmissionPolicy that reads the BurstAdmission of the same name, with --admission="+admissionPolicy+".")
 	fs.StringVar(&o.webhookHost, "webhook-host", "", "Address that the webhook listens on; empty means all.")
 	fs.IntVar(&o.webhookPort, "webhook-port", 9443, "Port that the webhook listens on.")
 	fs.StringVar(&o.webhookURL, "webhook-url", "",
@@ -92,6 +106,9 @@ func (o *options) check() error {
 	if problems := validation.IsDNS1123Label(o.namespace); len(problems) > 0 {
 		return fmt.Errorf("--namespace %q: %s; set it, or POD_NAMESPACE, to the release namespace", o.namespace, problems[0])
 	}
+	if o.admission != admissionWebhook && o.admission != admissionPolicy {
+		return fmt.Errorf("--admission %q: must be %s or %s", o.admission, admissionWebhook, admissionPolicy)
+	}
 	if o.webhookPort < 1 || o.webhookPort > 65535 {
 		return fmt.Errorf("--webhook-port %d: must be from 1 to 65535", o.webhookPort)
 	}
@@ -99,6 +116,7 @@ func (o *options) check() error {
 		{"--webhook-configuration-name", o.configurationName},
 		{"--ca-secret-name", o.caSecretName},
 		{"--switch-name", o.switchName},
+		{"--mutating-admission-policy-name", o.policyName},
 	} {
 		if problems := validation.IsDNS1123Subdomain(name.value); len(problems) > 0 {
 			return fmt.Errorf("%s %q: %s", name.flag, name.value, problems[0])

@@ -39,6 +39,8 @@ func TestBadOptions(t *testing.T) {
 		"DNS name":           {[]string{"--webhook-dns-names=a.svc,b_c"}, `"b_c"`},
 		"Secret":             {[]string{"--ca-secret-name=A B"}, "--ca-secret-name"},
 		"switch":             {[]string{"--switch-name=Off_"}, "--switch-name"},
+		"admission":          {[]string{"--admission=both"}, "--admission"},
+		"admission policy":   {[]string{"--mutating-admission-policy-name=A"}, "--mutating-admission-policy-name"},
 		"configuration":      {[]string{"--webhook-configuration-name="}, "--webhook-configuration-name"},
 		"metrics address":    {[]string{"--metrics-bind-address=8080"}, "--metrics-bind-address"},
 		"health address":     {[]string{"--health-probe-bind-address=nowhere"}, "--health-probe-bind-address"},

@@ -207,6 +207,8 @@ func (f *files) add(d document) error {
 		f.Policies = append(f.Policies, o)
 	case *v1alpha1.ClusterBurstPolicy:
 		f.ClusterPolicies = append(f.ClusterPolicies, o)
+	case *v1alpha1.BurstAdmission:
+		f.AdmissionByPolicy = true // there is none where a webhook admits pods
 	case *corev1.Pod:
 		if o.Spec.NodeName != "" {
 			f.Pods = append(f.Pods, o)

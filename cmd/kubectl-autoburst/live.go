@@ -116,13 +116,22 @@ func (c *apiServer) world(ctx context.Context, subjects []subject, r release) (w
 		return nil, policiesError("ClusterBurstPolicies", err)
 	}
 	o.ClusterPolicies = appendPointers(nil, cluster.Items)
+	w := &liveWorld{apiServer: c}
+	var admissions v1alpha1.BurstAdmissionList
+	err := c.policies.Get().Resource("burstadmissions").Do(ctx).Into(&admissions)
+	switch {
+	case apierrors.IsForbidden(err):
+		w.notes = append(w.notes, "You may not read BurstAdmissions, which tell whether the API server admits pods by itself; a webhook is taken to.")
+	case err != nil && !apierrors.IsNotFound(err): // the kind is not known to clusters of before
+		return nil, fmt.Errorf("listing BurstAdmissions: %w", err)
+	}
+	o.AdmissionByPolicy = len(admissions.Items) > 0 // there is none where a webhook admits pods
 	virtual, err := c.kube.CoreV1().Nodes().List(ctx, metav1.ListOptions{LabelSelector: virtualNodes})
 	if err != nil {
 		return nil, fmt.Errorf("listing virtual nodes: %w", err)
 	}
 	o.Nodes = appendPointers(nil, virtual.Items)
 
-	w := &liveWorld{apiServer: c}
 	o.Switch, err = c.kube.CoreV1().ConfigMaps(r.namespace).Get(ctx, r.switchName, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):

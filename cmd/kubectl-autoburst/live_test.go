@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/autoburst/autoburst/policy"
+	"github.com/autoburst/autoburst/policy/v1alpha1"
 )
 
 // server answers as an API server does from the files of testdata/policies and
@@ -27,6 +28,8 @@ type server struct {
 	pods  []*corev1.Pod
 	// stopped is what the switch says.
 	stopped string
+	// admissions is how many BurstAdmissions there are.
+	admissions int
 	// status answers paths with a failure instead.
 	status map[string]int
 
@@ -118,6 +121,8 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}))
 	case strings.HasSuffix(r.URL.Path, "/clusterburstpolicies"):
 		items("ClusterBurstPolicy", "autoburst.io/v1alpha1", s.files.ClusterPolicies)
+	case strings.HasSuffix(r.URL.Path, "/burstadmissions"):
+		items("BurstAdmission", "autoburst.io/v1alpha1", make([]v1alpha1.BurstAdmission, s.admissions))
 	case strings.HasSuffix(r.URL.Path, "/burstpolicies"):
 		items("BurstPolicy", "autoburst.io/v1alpha1", s.files.Policies)
 	case len(parts) == 6 && parts[4] == "configmaps":
@@ -149,12 +154,13 @@ func (s *server) explain(t *testing.T, args ...string) ended {
 }
 
 const (
-	getShop     = "GET /api/v1/namespaces/shop"
-	getPolicies = "GET /apis/autoburst.io/v1alpha1/namespaces/shop/burstpolicies"
-	getCluster  = "GET /apis/autoburst.io/v1alpha1/clusterburstpolicies"
-	getVirtual  = "GET /api/v1/nodes type=virtual-kubelet"
-	getSwitch   = "GET /api/v1/namespaces/autoburst-system/configmaps/autoburst-switch"
-	getLocal    = "GET /api/v1/nodes type!=virtual-kubelet"
+	getShop      = "GET /api/v1/namespaces/shop"
+	getPolicies  = "GET /apis/autoburst.io/v1alpha1/namespaces/shop/burstpolicies"
+	getCluster   = "GET /apis/autoburst.io/v1alpha1/clusterburstpolicies"
+	getAdmission = "GET /apis/autoburst.io/v1alpha1/burstadmissions"
+	getVirtual   = "GET /api/v1/nodes type=virtual-kubelet"
+	getSwitch    = "GET /api/v1/namespaces/autoburst-system/configmaps/autoburst-switch"
+	getLocal     = "GET /api/v1/nodes type!=virtual-kubelet"
 )
 
 func podsOf(node string) string {
@@ -172,18 +178,18 @@ func TestExplainLive(t *testing.T) {
 	}{
 		"stays local whatever the nodes are": {
 			pods: "testdata/explain/never.yaml", args: []string{"pod/payments"},
-			requests: []string{"GET /api/v1/namespaces/shop/pods/payments", getShop, getPolicies, getCluster, getVirtual, getSwitch},
+			requests: []string{"GET /api/v1/namespaces/shop/pods/payments", getShop, getPolicies, getCluster, getAdmission, getVirtual, getSwitch},
 			want:     []string{"StayLocal: ModeNever"},
 		},
 		"local nodes matter for a grant at admission": {
 			args:     []string{"-f", "testdata/explain/granted.yaml"},
-			requests: []string{getShop, getPolicies, getCluster, getVirtual, getSwitch, getLocal},
+			requests: []string{getShop, getPolicies, getCluster, getAdmission, getVirtual, getSwitch, getLocal},
 			want:     []string{"Grant: LocalFirst", "The affinity of other pods is not read here"},
 		},
 		"unschedulable, and fits a local node": {
 			pods: "testdata/explain/late.yaml", args: []string{"po/small"},
 			requests: []string{
-				"GET /api/v1/namespaces/shop/pods/small", getShop, getPolicies, getCluster, getVirtual, getSwitch,
+				"GET /api/v1/namespaces/shop/pods/small", getShop, getPolicies, getCluster, getAdmission, getVirtual, getSwitch,
 				podsOf("virtual-aci"), podsOf("virtual-eci"), getLocal, podsOf("local-1"),
 			},
 			want: []string{"Wait: AfterPending", "Wait: FitsLocally"},
@@ -191,7 +197,7 @@ func TestExplainLive(t *testing.T) {
 		"unschedulable, and fits none": {
 			pods: "testdata/explain/late.yaml", args: []string{"pods/large"},
 			requests: []string{
-				"GET /api/v1/namespaces/shop/pods/large", getShop, getPolicies, getCluster, getVirtual, getSwitch,
+				"GET /api/v1/namespaces/shop/pods/large", getShop, getPolicies, getCluster, getAdmission, getVirtual, getSwitch,
 				podsOf("virtual-aci"), podsOf("virtual-eci"), getLocal, podsOf("local-1"),
 			},
 			want: []string{"Wait: AfterPending", "Grant: GrantedLate"},
@@ -247,6 +253,24 @@ func TestExplainStopped(t *testing.T) {
 	}
 	s.status["/api/v1/namespaces/autoburst-system/configmaps/autoburst-switch"] = http.StatusForbidden
 	if e := s.explain(t, "pod/web-1"); e.code != exitOK || !strings.Contains(e.out, "Note: You may not read the switch") {
+		t.Errorf("ended with %d: %s%s", e.code, e.out, e.errOut)
+	}
+}
+
+// Where the API server admits pods by itself, explain says what it decides.
+func TestExplainAdmissionByPolicy(t *testing.T) {
+	s := newServer(t, "testdata/bound.yaml")
+	s.admissions = 1
+	if e := s.explain(t, "pod/web-1"); e.code != exitOK || !strings.Contains(e.out, "Wait: AdmissionByPolicy") {
+		t.Errorf("ended with %d: %s%s", e.code, e.out, e.errOut)
+	}
+	path := "/apis/autoburst.io/v1alpha1/burstadmissions"
+	s.status[path] = http.StatusForbidden
+	if e := s.explain(t, "pod/web-1"); e.code != exitOK || !strings.Contains(e.out, "Note: You may not read BurstAdmissions") {
+		t.Errorf("ended with %d: %s%s", e.code, e.out, e.errOut)
+	}
+	s.status[path] = http.StatusNotFound
+	if e := s.explain(t, "pod/web-1"); e.code != exitOK || !strings.Contains(e.out, "Grant: LocalFirst") {
 		t.Errorf("ended with %d: %s%s", e.code, e.out, e.errOut)
 	}
 }

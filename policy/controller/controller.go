@@ -65,6 +65,8 @@ type Options struct {
 	Recorder events.EventRecorder
 	// Registerer gets the metrics of this package. Required.
 	Registerer prometheus.Registerer
+	// Admission is nil where a webhook admits pods.
+	Admission *Admission
 	// Workers is how many grants are written at once. Zero means DefaultWorkers.
 	Workers int
 	// Clock measures waits. Nil means the real clock.
@@ -99,7 +101,11 @@ func AddTo(mgr manager.Manager, o Options) error {
 	if err := c.Watch(source.TypedFunc[store.PodKey](p.granter.feed)); err != nil {
 		return fmt.Errorf("feeding the late-grant controller: %w", err)
 	}
-	for _, r := range []manager.Runnable{p.observer, p.served, p.stamper} {
+	runnables := []manager.Runnable{p.observer, p.served, p.stamper}
+	if p.admission != nil {
+		runnables = append(runnables, p.admission)
+	}
+	for _, r := range runnables {
 		if err := mgr.Add(r); err != nil {
 			return fmt.Errorf("adding %T: %w", r, err)
 		}
@@ -113,6 +119,8 @@ type parts struct {
 	observer *observer
 	served   *served
 	stamper  *stamper
+	// admission is nil where a webhook admits pods.
+	admission *admission
 }
 
 func newParts(o Options) (*parts, error) {
@@ -129,7 +137,7 @@ func newParts(o Options) (*parts, error) {
 	tell := newTeller(o.Recorder, o.Clock)
 	w := newWaiting(o.Clock, m)
 	rules := newBell()
-	return &parts{
+	p := &parts{
 		granter: &granter{view: o.View, writes: o.Client, waiting: w, tell: tell, metrics: m, clock: o.Clock},
 		observer: &observer{
 			view: o.View, reads: o.Client, writes: o.Client.Status(), waiting: w, tell: tell, metrics: m, clock: o.Clock,
@@ -138,5 +146,9 @@ func newParts(o Options) (*parts, error) {
 		},
 		served:  &served{view: o.View, writes: o.Client, clock: o.Clock, bell: newBell()},
 		stamper: &stamper{view: o.View, live: o.Live, writes: o.Client, metrics: m, clock: o.Clock, bell: newBell()},
-	}, nil
+	}
+	if o.Admission != nil {
+		p.admission = &admission{options: *o.Admission, view: o.View, writes: o.Client, clock: o.Clock, bell: newBell()}
+	}
+	return p, nil
 }

@@ -43,6 +43,9 @@ type Options struct {
 	// Excluded are namespaces that are never touched beside kube-system and
 	// kube-node-lease; the release namespace belongs here.
 	Excluded []string
+	// AdmissionByPolicy is told on in the Snapshot: the API server admits pods by
+	// itself.
+	AdmissionByPolicy bool
 	// Coalesce is how long changes are gathered into one Snapshot. Zero means
 	// DefaultCoalesce.
 	Coalesce time.Duration
@@ -146,7 +149,7 @@ func New(o Options) *Store {
 	if s.clock == nil {
 		s.clock = clock.RealClock{}
 	}
-	s.snapshot.Store(&policy.Snapshot{Excluded: s.excluded})
+	s.snapshot.Store(&policy.Snapshot{Excluded: s.excluded, AdmissionByPolicy: o.AdmissionByPolicy})
 	return s
 }
 

@@ -13,7 +13,8 @@ var GroupVersion = schema.GroupVersion{Group: GroupName, Version: "v1alpha1"}
 func AddToScheme(s *runtime.Scheme) error {
 	s.AddKnownTypes(GroupVersion,
 		&BurstPolicy{}, &BurstPolicyList{},
-		&ClusterBurstPolicy{}, &ClusterBurstPolicyList{})
+		&ClusterBurstPolicy{}, &ClusterBurstPolicyList{},
+		&BurstAdmission{}, &BurstAdmissionList{})
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil
 }

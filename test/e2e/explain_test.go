@@ -78,7 +78,7 @@ rules:
 - {apiGroups: [""], resources: [pods], verbs: [get, list]}
 - {apiGroups: [apps], resources: [deployments, statefulsets], verbs: [get]}
 - {apiGroups: [batch], resources: [jobs], verbs: [get]}
-- {apiGroups: [autoburst.io], resources: [burstpolicies, clusterburstpolicies], verbs: [list]}
+- {apiGroups: [autoburst.io], resources: [burstpolicies, clusterburstpolicies, burstadmissions], verbs: [list]}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRoleBinding

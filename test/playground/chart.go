@@ -53,7 +53,7 @@ func (p *Playground) makeCredentials(ctx context.Context) error {
 }
 
 // WaitWebhook waits until every running replica is ready and the API server
-// trusts the webhook.
+// trusts the webhook or, where it admits pods by itself, knows the rules.
 func (p *Playground) WaitWebhook(ctx context.Context) error {
 	client := p.Client()
 	return Poll(ctx, time.Minute, "the webhook is ready", func(ctx context.Context) (bool, error) {
@@ -64,6 +64,11 @@ func (p *Playground) WaitWebhook(ctx context.Context) error {
 			if err := ready(ctx, c.Health); err != nil {
 				return false, err
 			}
+		}
+		_, err := client.AdmissionregistrationV1().MutatingAdmissionPolicies().Get(ctx, Release, metav1.GetOptions{})
+		if err == nil {
+			_, err := p.Kubectl(ctx, "", "get", "burstadmission", Release)
+			return err == nil, err
 		}
 		config, err := client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(ctx, Release, metav1.GetOptions{})
 		if err != nil {

@@ -1,0 +1,5 @@
+//go:build !race
+
+package mutating
+
+const raceEnabled = false
