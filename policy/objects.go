@@ -38,6 +38,8 @@ func NewSnapshot(o Objects) (*Snapshot, []*LocalNode) {
 		Policies:   make(map[string][]*Policy),
 		Excluded:   ExcludedNamespaces(o.Excluded...),
 		Stopped:    o.Switch != nil && IsStopped(o.Switch),
+		// Objects do not tell; whoever asks about decisions means the usual ones.
+		ControllerLive: true,
 	}
 	for _, n := range o.Namespaces {
 		s.Namespaces[n.Name] = NewNamespace(n)
