@@ -63,6 +63,9 @@ func run(ctx context.Context, o options, logger logr.Logger) error {
 	if err := attachSwitch(ctx, mgr, cfg, o, view); err != nil {
 		return err
 	}
+	if err := attachLease(ctx, mgr, cfg, o, view); err != nil {
+		return err
+	}
 	if err := webhook.Register(mgr.GetWebhookServer(), webhook.Options{
 		Snapshots: view, Pods: view, ReleaseNamespace: o.namespace, Registerer: metrics.Registry, Logger: logger.WithName("webhook"),
 	}); err != nil {
