@@ -76,11 +76,15 @@ func compile(ref Ref, spec *v1alpha1.BurstPolicySpec, namespaces *metav1.LabelSe
 	if o := spec.Overflow; o != nil {
 		p.AfterPendingSeconds = o.AfterPendingSeconds
 		p.NodeAutoscaler = o.NodeAutoscaler
+		if o.NodeAutoscaler == v1alpha1.NodeFirst && o.AfterPendingSeconds == 0 {
+			p.AfterPendingSeconds = defaultNodeFirstSeconds
+		}
 		if o.AfterPendingSeconds < 0 {
 			invalid("spec.overflow.afterPendingSeconds", "must not be negative")
 		}
 		if pr := o.Pressure; pr != nil {
 			p.HasPressure = true
+			p.PressureForSeconds = pr.ForSeconds
 			switch {
 			case pr.UnschedulablePods < 0:
 				invalid("spec.overflow.pressure.unschedulablePods", "must not be negative")

@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"time"
+
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/autoburst/autoburst/policy/burstable"
@@ -14,7 +16,7 @@ type Action string
 const (
 	// Ignore: the pod is none of ours; nothing is written.
 	Ignore Action = "Ignore"
-	// StayLocal: the pod stays on local nodes; nothing is written.
+	// StayLocal: the pod stays on local nodes; nothing is written but HonorTaints.
 	StayLocal Action = "StayLocal"
 	// Wait: the pod may burst later. Affinity is written at admission, the
 	// toleration is withheld until the controller grants it.
@@ -49,6 +51,16 @@ type Decision struct {
 	// AfterPendingSeconds is how long the late grant waits from the first
 	// Unschedulable verdict.
 	AfterPendingSeconds int32
+	// NodeAutoscaler is the policy's order against autoscalers, "" for none.
+	NodeAutoscaler v1alpha1.NodeAutoscaler
+	// Gate asks for our scheduling gate, at admission only.
+	Gate bool
+	// ScaleUpDelay is for how long cluster-autoscaler is to leave the pod alone, from
+	// its creation; zero writes nothing. At admission only.
+	ScaleUpDelay time.Duration
+	// HonorTaints makes nodes that the pod does not tolerate no domains of its
+	// topology spread constraints, at admission only.
+	HonorTaints bool
 	// Refusals name the fields that no candidate node can carry out.
 	Refusals []burstable.Refusal
 }

@@ -21,6 +21,11 @@ func Evaluate(s *Snapshot, namespace string, pod *corev1.Pod) Decision {
 	if !ok {
 		return d
 	}
+	return besides(s, pod, p, atAdmission(s, namespace, pod, d, p))
+}
+
+// atAdmission decides for a pod that may burst whether it may do so at once.
+func atAdmission(s *Snapshot, namespace string, pod *corev1.Pod, d Decision, p *Policy) Decision {
 	d, c := place(s, pod, d, p, nil)
 	if s.Stopped && d.Action != StayLocal {
 		// The affinity is written all the same: it cannot be later, when the switch
@@ -82,7 +87,7 @@ func decide(s *Snapshot, namespace string, pod *corev1.Pod) (Decision, *Policy, 
 		return d.invalidMode(InvalidNamespaceMode), nil, false
 	}
 	if p != nil {
-		d.AfterPendingSeconds = p.AfterPendingSeconds
+		d.AfterPendingSeconds, d.NodeAutoscaler = p.AfterPendingSeconds, p.NodeAutoscaler
 	}
 	return d, p, true
 }

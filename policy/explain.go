@@ -72,9 +72,11 @@ type NodeVerdict string
 
 // The verdicts on virtual nodes.
 const (
-	NodeFits       NodeVerdict = "Fits"
-	NodeUntainted  NodeVerdict = "NoHardTaint"
-	NodeExcluded   NodeVerdict = "SelectorExcludes"
+	NodeFits      NodeVerdict = "Fits"
+	NodeUntainted NodeVerdict = "NoHardTaint"
+	NodeExcluded  NodeVerdict = "SelectorExcludes"
+	// NodeDomainless: it lacks the label of a topology that the pod is bound to.
+	NodeDomainless NodeVerdict = "NoTopologyLabel"
 	NodeRefuses    NodeVerdict = "FieldsRefused"
 	NodeNotReady   NodeVerdict = "NotReady"
 	NodeNoCapacity NodeVerdict = "NoCapacity"
@@ -246,6 +248,8 @@ func explainNode(n *VirtualNode, st standing) ExplainedNode {
 		e.Why = "It bears no taint of effect NoSchedule or NoExecute, so mode Overflow cannot hold pods back from it."
 	case NodeExcluded:
 		e.Why = "The node selector or the required node affinity of the pod does not match it."
+	case NodeDomainless:
+		e.Why = st.why
 	case NodeRefuses:
 		fields := make([]string, len(st.refusals))
 		for i, r := range st.refusals {

@@ -35,12 +35,16 @@ type setting struct {
 	Stopped bool
 	// AdmissionByPolicy lets the API server admit pods by itself.
 	AdmissionByPolicy bool
+	// ControllerGone: no elected controller is known to be at work.
+	ControllerGone bool
 	// UnderPressure are the policies whose pressure is open.
 	UnderPressure []string
 	// NoCapacity are the virtual nodes whose cloud has refused pods for want of room.
 	NoCapacity []string
 	// Late evaluates a live pod; the time is PendingSeconds after the condition.
-	Late           bool
+	Late bool
+	// Gated evaluates a live pod at our gate.
+	Gated          bool
 	PendingSeconds int
 	// CopiesOf adds so many virtual nodes like the one named eci.
 	Copies int
@@ -105,7 +109,7 @@ func readWorld(t testing.TB, file string) world {
 	if w.Namespace == "" {
 		w.Namespace = "shop"
 	}
-	w.snapshot.Stopped, w.snapshot.AdmissionByPolicy = w.Stopped, w.AdmissionByPolicy
+	w.snapshot.Stopped, w.snapshot.AdmissionByPolicy, w.snapshot.ControllerLive = w.Stopped, w.AdmissionByPolicy, !w.ControllerGone
 	for _, ns := range w.Excluded {
 		w.snapshot.Excluded[ns] = true
 	}
@@ -263,6 +267,9 @@ func (w *world) run(t *testing.T) result {
 		}
 		return r
 	}
+	if w.Gated {
+		return w.atGate(t)
+	}
 	d := Evaluate(w.snapshot, w.Namespace, w.pod)
 	r := resultOf(d)
 	if out := Inject(w.pod, d); out != w.pod {
@@ -274,6 +281,27 @@ func (w *world) run(t *testing.T) result {
 		if diff := cmp.Diff(out, Inject(out, d2)); diff != "" {
 			t.Errorf("a second call changes the pod (-once +twice):\n%s", diff)
 		}
+	}
+	return r
+}
+
+// atGate decides about a pod at our gate and carries that out.
+func (w *world) atGate(t *testing.T) result {
+	d := EvaluateGated(w.snapshot, w.Namespace, w.pod, slices.Values(w.local), time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
+	r := resultOf(d.Decision)
+	patch, err := GrantPatch(w.pod, d)
+	switch {
+	case d.Reason == OtherGates:
+		return r
+	case d.Action != Grant:
+		patch, err = ReleasePatch(w.pod)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Patch, r.Pod = patch, apply(t, w.pod, patch)
+	if Gated(r.Pod) {
+		t.Error("the gate is still there")
 	}
 	return r
 }

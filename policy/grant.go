@@ -16,7 +16,7 @@ import (
 type operation struct {
 	Op    string `json:"op"`
 	Path  string `json:"path"`
-	Value any    `json:"value"`
+	Value any    `json:"value,omitempty"`
 }
 
 // GrantPatch is the JSON Patch that carries a late grant out on the pod as it
@@ -46,6 +46,7 @@ func GrantPatch(pod *corev1.Pod, d LateDecision) ([]byte, error) {
 			}
 		}
 	}
+	ops = append(ops, openGate(pod)...)
 	annotations := map[string]string{
 		v1alpha1.PolicyAnnotation:      d.By.String(),
 		v1alpha1.DecidedModeAnnotation: string(d.Mode),

@@ -23,6 +23,11 @@ const (
 // Injecting the same decision twice equals injecting it once.
 func Inject(pod *corev1.Pod, d Decision) *corev1.Pod {
 	if d.Action != Wait && d.Action != Grant {
+		if !d.HonorTaints {
+			return pod
+		}
+		pod = pod.DeepCopy()
+		honorTaints(pod)
 		return pod
 	}
 	pod = pod.DeepCopy()
@@ -30,12 +35,21 @@ func Inject(pod *corev1.Pod, d Decision) *corev1.Pod {
 	if d.PreferLocal {
 		preferLocal(pod)
 	}
+	if d.HonorTaints {
+		honorTaints(pod)
+	}
+	if d.Gate && gateOf(pod) < 0 {
+		pod.Spec.SchedulingGates = append(pod.Spec.SchedulingGates, corev1.PodSchedulingGate{Name: v1alpha1.DecisionGate})
+	}
 	if pod.Annotations == nil {
 		pod.Annotations = make(map[string]string, 4)
 	}
 	pod.Annotations[v1alpha1.PolicyAnnotation] = d.By.String()
 	pod.Annotations[v1alpha1.DecidedModeAnnotation] = string(d.Mode)
 	pod.Annotations[v1alpha1.ReasonAnnotation] = string(d.Reason)
+	if _, ok := pod.Annotations[ScaleUpDelayAnnotation]; !ok && d.ScaleUpDelay > 0 {
+		pod.Annotations[ScaleUpDelayAnnotation] = scaleUpDelay(d.ScaleUpDelay)
+	}
 	if d.Action == Grant {
 		pod.Spec.Tolerations = append(pod.Spec.Tolerations, missing(pod, d.Tolerations)...)
 		pod.Annotations[v1alpha1.GrantAnnotation] = GrantAdmission

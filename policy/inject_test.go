@@ -144,6 +144,18 @@ func genPod(t *rapid.T) *corev1.Pod {
 	if rapid.Bool().Draw(t, "host network") {
 		pod.Spec.HostNetwork = true
 	}
+	for range rapid.IntRange(0, 2).Draw(t, "spreads") {
+		pod.Spec.TopologySpreadConstraints = append(pod.Spec.TopologySpreadConstraints, corev1.TopologySpreadConstraint{
+			MaxSkew: 1, TopologyKey: rapid.SampledFrom([]string{"type", "zone"}).Draw(t, "topology"),
+			WhenUnsatisfiable: rapid.SampledFrom([]corev1.UnsatisfiableConstraintAction{corev1.DoNotSchedule, corev1.ScheduleAnyway}).Draw(t, "when unsatisfiable"),
+			NodeTaintsPolicy: rapid.SampledFrom([]*corev1.NodeInclusionPolicy{
+				nil, nil, new(corev1.NodeInclusionPolicyHonor), new(corev1.NodeInclusionPolicyIgnore),
+			}).Draw(t, "taints"),
+		})
+	}
+	if rapid.Bool().Draw(t, "gated") {
+		pod.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "example.com/wait"}}
+	}
 	return pod
 }
 
@@ -157,7 +169,13 @@ func genSpec(t *rapid.T) v1alpha1.BurstPolicySpec {
 		spec.Targets[len(spec.Targets)-1].NodeSelector.MatchLabels = map[string]string{v1alpha1.ProviderLabel: name}
 	}
 	if rapid.Bool().Draw(t, "overflow") {
-		spec.Overflow = &v1alpha1.Overflow{AfterPendingSeconds: rapid.Int32Range(0, 1).Draw(t, "after")}
+		spec.Overflow = &v1alpha1.Overflow{
+			AfterPendingSeconds: rapid.Int32Range(0, 1).Draw(t, "after"),
+			NodeAutoscaler:      rapid.SampledFrom([]v1alpha1.NodeAutoscaler{"", v1alpha1.BurstFirst, v1alpha1.NodeFirst}).Draw(t, "order"),
+		}
+		if rapid.Bool().Draw(t, "pressure") {
+			spec.Overflow.Pressure = &v1alpha1.Pressure{UnschedulablePods: 1}
+		}
 	}
 	return spec
 }
@@ -204,6 +222,12 @@ func genSnapshot(t *rapid.T) *Snapshot {
 		s.VirtualNodes[1].HardTaints = s.VirtualNodes[0].HardTaints
 	}
 	s.LocalSoftTaint = rapid.Bool().Draw(t, "local soft taint")
+	s.ControllerLive = rapid.Bool().Draw(t, "controller live")
+	for _, ps := range s.Policies {
+		for _, p := range ps {
+			p.PressureOpen = p.HasPressure && rapid.Bool().Draw(t, "pressure open")
+		}
+	}
 	s.Stopped = rapid.SampledFrom([]bool{false, false, false, true}).Draw(t, "stopped")
 	return s
 }
@@ -253,11 +277,32 @@ func checkMerge(t failer, s *Snapshot, before, after *corev1.Pod, d *Decision) {
 		t.Fatalf("preferred terms %v became %v", pre, post)
 	}
 
-	// The rest is as it was.
+	// Our gate comes last and only while someone is there to open it; the spread says
+	// nothing new but that taints count.
 	rest := after.DeepCopy()
+	if n := len(before.Spec.SchedulingGates); len(after.Spec.SchedulingGates) > n {
+		if gateOf(after) != n || d.Action != Wait || !s.ControllerLive {
+			t.Fatalf("gates %v became %v (%s, controller live %t)", before.Spec.SchedulingGates, after.Spec.SchedulingGates, d.Action, s.ControllerLive)
+		}
+		rest.Spec.SchedulingGates = before.Spec.SchedulingGates
+	}
+	for i := range before.Spec.TopologySpreadConstraints {
+		was, is := &before.Spec.TopologySpreadConstraints[i], &rest.Spec.TopologySpreadConstraints[i]
+		if was.NodeTaintsPolicy == nil && is.NodeTaintsPolicy != nil {
+			if !isHard(was) || d.Action == Grant {
+				t.Fatalf("constraint %v became %v (%s)", was, is, d.Action)
+			}
+			is.NodeTaintsPolicy = nil
+		}
+	}
+	if d.Mode == v1alpha1.ModeOverflow && d.Action != Grant && seesTainted(after) {
+		t.Fatalf("the virtual nodes are empty domains of %v", after.Spec.TopologySpreadConstraints)
+	}
+
+	// The rest is as it was.
 	rest.Annotations, rest.Spec.Tolerations, rest.Spec.Affinity = before.Annotations, before.Spec.Tolerations, before.Spec.Affinity
 	if diff := cmp.Diff(before, rest); diff != "" {
-		t.Fatalf("more than affinity, tolerations and annotations changed:\n%s", diff)
+		t.Fatalf("more than affinity, tolerations, annotations, gates and spread changed:\n%s", diff)
 	}
 
 	nodes := []struct {

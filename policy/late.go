@@ -20,6 +20,9 @@ type LateDecision struct {
 	// that it may later; with StayLocal or Ignore that it may not while the pod and
 	// the snapshot's policies and virtual nodes are as they are.
 	Decision
+	// WantOfRoom is true of a grant when no ready local node has room for the pod:
+	// then bursting helps for sure, and the pod counts for the pressure.
+	WantOfRoom bool
 	// RequeueAfter is when to look again though nothing has changed; zero means
 	// never.
 	RequeueAfter time.Duration
@@ -88,7 +91,11 @@ func EvaluateLate(s *Snapshot, namespace string, pod *corev1.Pod, local iter.Seq
 		// The policy's own waits are told before the state of the nodes is.
 		wait := time.Duration(d.AfterPendingSeconds) * time.Second
 		if left := wait - now.Sub(verdict.LastTransitionTime.Time); left > 0 {
-			d = d.with(Wait, AfterPending, fmt.Sprintf("That is in %s.", left.Round(time.Second)))
+			reason := AfterPending
+			if d.NodeAutoscaler == v1alpha1.NodeFirst {
+				reason = NodeFirst
+			}
+			d = d.with(Wait, reason, fmt.Sprintf("That is in %s.", left.Round(time.Second)))
 			return LateDecision{Decision: d, RequeueAfter: left}
 		}
 		if p != nil && p.HasPressure && !p.PressureOpen {
@@ -106,21 +113,30 @@ func EvaluateLate(s *Snapshot, namespace string, pod *corev1.Pod, local iter.Seq
 	if len(lacks) == 0 {
 		return LateDecision{Decision: d.with(Wait, AlreadyGranted, "")}
 	}
+	wantOfRoom := true
 	if overflow {
 		if n := pod.Status.NominatedNodeName; n != "" && !slices.ContainsFunc(s.VirtualNodes, func(v *VirtualNode) bool { return v.Name == n }) {
 			return LateDecision{Decision: d.with(Wait, Nominated, fmt.Sprintf("It is %s, where pods of lower priority are being evicted.", n))}
 		}
-		if n := f.fitsLocally(local, verdict.Message); n != "" {
-			d = d.with(Wait, FitsLocally, fmt.Sprintf("It is %s; the scheduler is expected to place the pod there.", n))
+		room := f.localRoom(local, verdict.Message)
+		switch {
+		case room.open != "":
+			d = d.with(Wait, FitsLocally, fmt.Sprintf("It is %s; the scheduler is expected to place the pod there.", room.open))
+			return LateDecision{Decision: d, RequeueAfter: refit}
+		case room.skewed && !ignoresTaints(pod):
+			d = d.with(Wait, SpreadOnly, fmt.Sprintf("Node %s has room.", room.closed))
 			return LateDecision{Decision: d, RequeueAfter: refit}
 		}
+		// Whether a virtual node is near the pods that the pod must be near is the
+		// scheduler's to say.
+		wantOfRoom = room.closed == "" && len(requiredNear(pod)) == 0
 	}
 	d.Tolerations = lacks
 	names := make([]string, len(d.Nodes))
 	for i, n := range d.Nodes {
 		names[i] = n.Name
 	}
-	return LateDecision{Decision: d.with(Grant, GrantedLate, fmt.Sprintf("It may run on %s.", strings.Join(names, ", ")))}
+	return LateDecision{Decision: d.with(Grant, GrantedLate, fmt.Sprintf("It may run on %s.", strings.Join(names, ", "))), WantOfRoom: wantOfRoom}
 }
 
 // granted is true when the pod has every toleration of a decision that has any.
@@ -148,24 +164,41 @@ func opensBeyond(s *Snapshot, pod *corev1.Pod, d *Decision, p *Policy, r require
 	return ""
 }
 
-// fitsLocally names a local node that the pod fits, unless constraints that the
-// fitter does not model account for it: then at most as many nodes fit here as
-// the scheduler counted to be closed by such constraints.
-func (f *fitter) fitsLocally(local iter.Seq[*LocalNode], verdict string) string {
-	closed := closedNodes(verdict)
-	var name string
+// localRoom is what local nodes are to a pod that the scheduler found
+// unschedulable.
+type localRoom struct {
+	// open is a node that the pod fits and that the scheduler has not said to be
+	// closed to it.
+	open string
+	// closed is a node that the pod fits, but that constraints account for which the
+	// fitter does not model.
+	closed string
+	// skewed is true when topology spread alone is what closes it, as no node that the
+	// pod may run on lacks room.
+	skewed bool
+}
+
+// localRoom asks the local nodes. When at most as many of them fit as the
+// scheduler counted to be closed by constraints that the fitter does not model,
+// then those account for them.
+func (f *fitter) localRoom(local iter.Seq[*LocalNode], verdict string) localRoom {
+	total, spread := closedNodes(verdict)
+	var first string
+	fit, full := 0, false
 	for n := range local {
-		if f.local(n) != (obstacle{}) {
-			continue
-		}
-		if name == "" {
-			name = n.Name
-		}
-		if closed--; closed < 0 {
-			return name
+		switch o := f.local(n); o.kind {
+		case 0:
+			if first == "" {
+				first = n.Name
+			}
+			if fit++; fit > total {
+				return localRoom{open: first}
+			}
+		case insufficient:
+			full = full || f.required.matches(n.Name, n.Labels)
 		}
 	}
-	return ""
+	return localRoom{closed: first, skewed: fit > total-spread && !full}
 }
 
 // unmodelled are the scheduler's words for constraints that Fits leaves out
@@ -176,17 +209,19 @@ var unmodelled = []string{
 	"node(s) didn't match pod affinity rules",
 	"node(s) didn't match pod anti-affinity rules",
 	"node(s) didn't satisfy existing pods anti-affinity rules",
-	"node(s) didn't match pod topology spread constraints",
+	unmodelledSpread,
 	"node(s) didn't have free ports for the requested pod ports",
 }
 
+const unmodelledSpread = "node(s) didn't match pod topology spread constraints"
+
 // closedNodes counts the nodes that a verdict such as "0/4 nodes are available:
 // 1 Insufficient cpu, 3 node(s) didn't match pod anti-affinity rules." says are
-// closed by constraints that Fits does not model.
-func closedNodes(verdict string) int {
+// closed by constraints that Fits does not model, and how many of them by topology
+// spread.
+func closedNodes(verdict string) (total, spread int) {
 	verdict, _, _ = strings.Cut(verdict, "preemption:") // counts the same nodes again
 	_, reasons, _ := strings.Cut(verdict, ":")
-	total := 0
 	for reason := range strings.SplitSeq(reasons, ",") {
 		count, text, _ := strings.Cut(strings.TrimSpace(reason), " ")
 		n, err := strconv.Atoi(count)
@@ -198,6 +233,9 @@ func closedNodes(verdict string) int {
 				total += n
 			}
 		}
+		if strings.HasPrefix(text, unmodelledSpread) {
+			spread += n
+		}
 	}
-	return total
+	return total, spread
 }

@@ -84,19 +84,21 @@ func TestFits(t *testing.T) {
 }
 
 func TestClosedNodes(t *testing.T) {
+	type counts struct{ total, spread int }
 	for name, c := range map[string]struct {
 		verdict string
-		want    int
+		want    counts
 	}{
-		"empty":         {"", 0},
-		"resources":     {"0/4 nodes are available: 3 Insufficient cpu, 1 node(s) had untolerated taint(s).", 0},
-		"anti-affinity": {"0/4 nodes are available: 1 Insufficient cpu, 3 node(s) didn't match pod anti-affinity rules.", 3},
-		"several":       {"0/9 nodes are available: 2 node(s) didn't match pod topology spread constraints, 1 node(s) didn't match pod topology spread constraints (missing required label), 4 node(s) didn't have free ports for the requested pod ports, 2 Insufficient memory.", 7},
-		"preemption":    {"0/2 nodes are available: 2 node(s) didn't satisfy existing pods anti-affinity rules. preemption: 0/2 nodes are available: 2 node(s) didn't satisfy existing pods anti-affinity rules.", 2},
-		"no counts":     {"running PreFilter plugin: node(s) didn't match pod affinity rules", 0},
+		"empty":         {"", counts{}},
+		"resources":     {"0/4 nodes are available: 3 Insufficient cpu, 1 node(s) had untolerated taint(s).", counts{}},
+		"anti-affinity": {"0/4 nodes are available: 1 Insufficient cpu, 3 node(s) didn't match pod anti-affinity rules.", counts{3, 0}},
+		"several":       {"0/9 nodes are available: 2 node(s) didn't match pod topology spread constraints, 1 node(s) didn't match pod topology spread constraints (missing required label), 4 node(s) didn't have free ports for the requested pod ports, 2 Insufficient memory.", counts{7, 3}},
+		"preemption":    {"0/2 nodes are available: 2 node(s) didn't satisfy existing pods anti-affinity rules. preemption: 0/2 nodes are available: 2 node(s) didn't satisfy existing pods anti-affinity rules.", counts{2, 0}},
+		"no counts":     {"running PreFilter plugin: node(s) didn't match pod affinity rules", counts{}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := closedNodes(c.verdict); got != c.want {
+			var got counts
+			if got.total, got.spread = closedNodes(c.verdict); got != c.want {
 				t.Errorf("got %d, want %d", got, c.want)
 			}
 		})

@@ -42,6 +42,8 @@ func NewSnapshot(o Objects) (*Snapshot, []*LocalNode) {
 		Stopped:    o.Switch != nil && IsStopped(o.Switch),
 
 		AdmissionByPolicy: o.AdmissionByPolicy,
+		// Objects do not tell; whoever asks about decisions means the usual ones.
+		ControllerLive: true,
 	}
 	for _, n := range o.Namespaces {
 		s.Namespaces[n.Name] = NewNamespace(n)

@@ -24,6 +24,7 @@ type candidates struct {
 	// What stood in the way, of the first node each.
 	refusals                     []burstable.Refusal
 	refused, untainted, excluded string
+	domainless                   string
 	full                         string
 	// barred nodes could run the pod, but their cloud has no room lately, or their
 	// target is suspended; it is why in sentences.
@@ -85,6 +86,8 @@ func place(s *Snapshot, pod *corev1.Pod, d Decision, p *Policy, room func(*Virtu
 			return d.refused(c), c
 		case len(c.returning) == 0 && c.untainted != "":
 			return d.stay(NoHardTaint, fmt.Sprintf("The first of them is %s.", c.untainted)), c
+		case len(c.returning) == 0 && c.domainless != "":
+			return d.stay(NoTopologyLabel, c.domainless), c
 		case len(c.returning) == 0 && c.seen > 0:
 			return d.stay(SelectorExcludesVirtualNodes, fmt.Sprintf("The first that it does not match is %s.", c.excluded)), c
 		}
@@ -119,8 +122,13 @@ func place(s *Snapshot, pod *corev1.Pod, d Decision, p *Policy, room func(*Virtu
 	case d.Mode == v1alpha1.ModeAuto:
 		return d.with(Grant, SchedulerChooses, ""), c
 	}
-	if p != nil && p.HasPressure && !p.PressureOpen {
+	switch {
+	case p != nil && p.HasPressure && !p.PressureOpen:
 		return d.with(Wait, PressureClosed, ""), c
+	case p != nil && p.HasPressure && room == nil && !s.ControllerLive:
+		return d.with(Wait, PressureUnknown, ""), c
+	case d.NodeAutoscaler == v1alpha1.NodeFirst:
+		return d.with(Wait, NodeFirst, fmt.Sprintf("Until it has been unschedulable for %d s, autoscalers have the time.", d.AfterPendingSeconds)), c
 	}
 	if d.AfterPendingSeconds > 0 {
 		return d.with(Wait, AfterPending, fmt.Sprintf("That is %d s.", d.AfterPendingSeconds)), c
@@ -184,6 +192,8 @@ func (c *candidates) consider(pod *corev1.Pod, mode v1alpha1.Mode, n *VirtualNod
 		note(&c.untainted, n.Name)
 	case NodeExcluded:
 		note(&c.excluded, n.Name)
+	case NodeDomainless:
+		note(&c.domainless, st.why)
 	case NodeRefuses:
 		if note(&c.refused, n.Name) {
 			c.refusals = st.refusals
@@ -204,6 +214,7 @@ type standing struct {
 	verdict  NodeVerdict
 	refusals []burstable.Refusal
 	full     string
+	why      string
 }
 
 // judge says whether the pod may burst to the node now, and if not, what is
@@ -214,6 +225,9 @@ func judge(pod *corev1.Pod, mode v1alpha1.Mode, n *VirtualNode, r required, room
 	}
 	if !r.matches(n.Name, n.Labels) {
 		return standing{verdict: NodeExcluded}
+	}
+	if key := lacksDomain(pod, n.Labels); key != "" {
+		return standing{verdict: NodeDomainless, why: fmt.Sprintf("Node %s lacks the label %s.", n.Name, key)}
 	}
 	if refusals := refusalsOf(pod, n); len(refusals) > 0 {
 		return standing{verdict: NodeRefuses, refusals: refusals}

@@ -28,6 +28,7 @@ const (
 	NoHardTaint                  Reason = "NoHardTaint"
 	SelectorExcludesVirtualNodes Reason = "SelectorExcludesVirtualNodes"
 	TolerationTooBroad           Reason = "TolerationTooBroad"
+	NoTopologyLabel              Reason = "NoTopologyLabel"
 )
 
 // The pod may burst later. Those from AdmissionByPolicy on withhold the
@@ -38,6 +39,8 @@ const (
 	NoReadyVirtualNode Reason = "NoReadyVirtualNode"
 	NoCapacity         Reason = "NoCapacity"
 	PressureClosed     Reason = "PressureClosed"
+	PressureUnknown    Reason = "PressureUnknown"
+	NodeFirst          Reason = "NodeFirst"
 	AfterPending       Reason = "AfterPending"
 
 	AdmissionByPolicy     Reason = "AdmissionByPolicy"
@@ -69,7 +72,11 @@ const (
 	FitsLocally       Reason = "FitsLocally"
 	Nominated         Reason = "Nominated"
 	NoVirtualNodeFits Reason = "NoVirtualNodeFits"
+	SpreadOnly        Reason = "SpreadOnly"
 )
+
+// Only EvaluateGated gives this.
+const OtherGates Reason = "OtherGates"
 
 // sentences keeps the order in which the documentation lists the reasons.
 var sentences = []struct {
@@ -93,10 +100,14 @@ var sentences = []struct {
 	{SelectorExcludesVirtualNodes, "The node selector or the required node affinity of the pod matches no virtual node that it may burst to."},
 	{TolerationTooBroad, "The toleration would also let the pod onto a virtual node where it must not run."},
 
+	{NoTopologyLabel, "The pod must be spread over, or near other pods within, a topology to which no virtual node belongs that it may burst to."},
+
 	{Stopped, "An operator has stopped all bursting, so the pod may burst once that is lifted."},
 	{NoReadyVirtualNode, "No virtual node that the pod may burst to is ready."},
 	{NoCapacity, "Every cloud that the pod may burst to has refused pods lately, so the pod may burst once one of them is tried again."},
 	{PressureClosed, "The policy lets pods burst under pressure only, and there is none."},
+	{PressureUnknown, "The policy lets pods burst under pressure only, and no controller is known to be at work that measures it."},
+	{NodeFirst, "The policy lets autoscalers add a node first, so the pod may burst once none does."},
 	{AfterPending, "The policy lets the pod burst only after it has been unschedulable for some time."},
 
 	{AdmissionByPolicy, "The API server admits pods by itself and sees no other pods, so the pod may burst once it is unschedulable."},
@@ -122,6 +133,8 @@ var sentences = []struct {
 	{FitsLocally, "The pod fits a ready local node."},
 	{Nominated, "The scheduler is making room for the pod on a local node."},
 	{NoVirtualNodeFits, "The pod fits no ready virtual node that it may burst to."},
+	{SpreadOnly, "Local nodes have room for the pod, and only its own topology spread constraints keep it from them."},
+	{OtherGates, "The pod bears another scheduling gate, so it is decided once that is gone."},
 }
 
 // Reasons are all reasons, in the order of the documentation.

@@ -43,6 +43,9 @@ type Snapshot struct {
 	// expressions of package policy/admission. It sees neither local nodes nor other
 	// pods, so whatever depends on them is granted late.
 	AdmissionByPolicy bool
+	// ControllerLive is true while an elected controller is known to be at work.
+	// Without one nobody measures pressure and nobody opens a gate.
+	ControllerLive bool
 	// Excluded are the namespaces that are never touched: kube-system,
 	// kube-node-lease and the release namespace.
 	Excluded map[string]bool
@@ -69,6 +72,8 @@ type Policy struct {
 	// HasPressure tells that overflow.pressure is set, PressureOpen that it lets
 	// pods burst now.
 	HasPressure, PressureOpen bool
+	// PressureForSeconds is how long enough pods must wait before it opens.
+	PressureForSeconds int32
 
 	// NodeAutoscaler is "" where the policy sets no order.
 	NodeAutoscaler v1alpha1.NodeAutoscaler

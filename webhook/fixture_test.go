@@ -49,7 +49,8 @@ func (p pendingPods) Pending(uid types.UID) (*corev1.Pod, bool) {
 }
 
 // snapshot has one virtual node; in namespace shop pods overflow at admission,
-// in waiting they wait, in other nothing is decided.
+// in waiting they wait, in first they burst before autoscalers act, in other
+// nothing is decided.
 func snapshot() *policy.Snapshot {
 	node := &policy.VirtualNode{
 		Name: "eci",
@@ -70,14 +71,19 @@ func snapshot() *policy.Snapshot {
 		Mode: v1alpha1.ModeOverflow, Overflow: &v1alpha1.Overflow{AfterPendingSeconds: 30},
 	}}
 	waiting.Namespace, waiting.Name = "waiting", "patient"
+	first := v1alpha1.BurstPolicy{Spec: v1alpha1.BurstPolicySpec{
+		Mode: v1alpha1.ModeOverflow, Overflow: &v1alpha1.Overflow{NodeAutoscaler: v1alpha1.BurstFirst},
+	}}
+	first.Namespace, first.Name = "first", "burst"
 	return &policy.Snapshot{
 		Namespaces: map[string]policy.Namespace{
-			"shop": {Mode: v1alpha1.ModeOverflow}, "waiting": {}, "other": {}, "typo": {Mode: "overflow"},
+			"shop": {Mode: v1alpha1.ModeOverflow}, "waiting": {}, "first": {}, "other": {}, "typo": {Mode: "overflow"},
 			"kube-system": {Mode: v1alpha1.ModeOverflow},
 		},
-		Policies:     map[string][]*policy.Policy{"waiting": {policy.Compile(&waiting)}},
-		VirtualNodes: []*policy.VirtualNode{node},
-		Excluded:     map[string]bool{"kube-system": true},
+		Policies:       map[string][]*policy.Policy{"waiting": {policy.Compile(&waiting)}, "first": {policy.Compile(&first)}},
+		VirtualNodes:   []*policy.VirtualNode{node},
+		ControllerLive: true,
+		Excluded:       map[string]bool{"kube-system": true},
 	}
 }
 

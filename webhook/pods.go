@@ -54,7 +54,7 @@ func (h *podHook) mutate(req *admissionv1.AdmissionRequest) (outcome, error) {
 		audit:    audit(d),
 		warnings: warnings(pod, snapshot.Namespaces[req.Namespace].Mode, d),
 	}
-	if d.Action != policy.Wait && d.Action != policy.Grant {
+	if d.Action != policy.Wait && d.Action != policy.Grant && !d.HonorTaints {
 		return out, nil
 	}
 	patch, err := podPatch(pod, h.inject(pod, d))
@@ -95,14 +95,16 @@ type podMetadata struct {
 }
 
 type podSpec struct {
-	Affinity    *corev1.Affinity    `json:"affinity,omitempty"`
-	Tolerations []corev1.Toleration `json:"tolerations,omitempty"`
+	Affinity                  *corev1.Affinity                  `json:"affinity,omitempty"`
+	Tolerations               []corev1.Toleration               `json:"tolerations,omitempty"`
+	SchedulingGates           []corev1.PodSchedulingGate        `json:"schedulingGates,omitempty"`
+	TopologySpreadConstraints []corev1.TopologySpreadConstraint `json:"topologySpreadConstraints,omitempty"`
 }
 
 func partsOf(pod *corev1.Pod) *podParts {
 	return &podParts{
 		podMetadata{pod.Annotations},
-		podSpec{pod.Spec.Affinity, pod.Spec.Tolerations},
+		podSpec{pod.Spec.Affinity, pod.Spec.Tolerations, pod.Spec.SchedulingGates, pod.Spec.TopologySpreadConstraints},
 	}
 }
 

@@ -89,6 +89,30 @@ func TestPods(t *testing.T) {
 			wantTolerations: []corev1.Toleration{{Key: "mine", Operator: "Gt", Value: "5"}, provider},
 			wantAudit:       map[string]string{"policy": "Namespace", "reason": "LocalFirst"},
 		},
+		"spread, with fields that are not known here": {
+			object: `{"metadata":{"name":"p"},"spec":{` + containers + `,"topologySpreadConstraints":[
+				{"maxSkew":1,"topologyKey":"kubernetes.io/os","whenUnsatisfiable":"ScheduleAnyway","novel":1},
+				{"maxSkew":1,"topologyKey":"kubernetes.io/os","whenUnsatisfiable":"DoNotSchedule","novel":{"deep":[null]},"labelSelector":{"matchLabels":{"a":"b"},"novel":2}}]}}`,
+			wantAnnotations: map[string]string{
+				v1alpha1.PolicyAnnotation: "Namespace", v1alpha1.DecidedModeAnnotation: "Overflow", v1alpha1.ReasonAnnotation: "TopologySpread",
+			},
+			wantAudit: map[string]string{"policy": "Namespace", "reason": "TopologySpread"},
+		},
+		"spread over what no virtual node has": {
+			object: `{"metadata":{"name":"p"},"spec":{` + containers + `,"topologySpreadConstraints":[
+				{"maxSkew":1,"topologyKey":"example.com/rack","whenUnsatisfiable":"DoNotSchedule","nodeTaintsPolicy":null}]}}`,
+			wantAudit: map[string]string{"policy": "Namespace", "reason": "NoTopologyLabel"},
+		},
+		"gated": {
+			object: `{"metadata":{"name":"p"},"spec":{` + containers + `,"schedulerName":"default-scheduler","schedulingGates":[{"name":"example.com/wait","novel":3}],
+				"affinity":{"podAntiAffinity":{"preferredDuringSchedulingIgnoredDuringExecution":[{"weight":1,"podAffinityTerm":{"topologyKey":"zone"}}]}}}}`,
+			changes: []func(map[string]any){set("namespace", "first")},
+			wantAnnotations: map[string]string{
+				v1alpha1.PolicyAnnotation: "BurstPolicy/burst", v1alpha1.DecidedModeAnnotation: "Overflow", v1alpha1.ReasonAnnotation: "OwnInterPodTerms",
+				policy.ScaleUpDelayAnnotation: "300s",
+			},
+			wantAudit: map[string]string{"policy": "BurstPolicy/burst", "reason": "OwnInterPodTerms"},
+		},
 		"not opted in": {
 			object: plainPod, changes: []func(map[string]any){set("namespace", "other")},
 			wantAudit: map[string]string{"reason": "NotSelected"},

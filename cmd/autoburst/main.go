@@ -66,6 +66,9 @@ func run(ctx context.Context, o options, logger logr.Logger) error {
 	if err := attachSwitch(ctx, mgr, cfg, o, view); err != nil {
 		return err
 	}
+	if err := attachLease(ctx, mgr, cfg, o, view); err != nil {
+		return err
+	}
 	if err := mgr.Add(view); err != nil {
 		return fmt.Errorf("adding %T: %w", view, err)
 	}

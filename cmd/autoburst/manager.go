@@ -101,6 +101,27 @@ func attachSwitch(ctx context.Context, mgr manager.Manager, cfg *rest.Config, o 
 	return nil
 }
 
+// attachLease lets the view hear whether there is an elected replica, where
+// there are elections. Its cache is not the manager's, for the same reason.
+func attachLease(ctx context.Context, mgr manager.Manager, cfg *rest.Config, o options, view *store.Store) error {
+	if !o.leaderElect {
+		return nil
+	}
+	options := store.LeaseCacheOptions(o.namespace, leaseName)
+	options.Scheme, options.Mapper, options.HTTPClient = mgr.GetScheme(), mgr.GetRESTMapper(), mgr.GetHTTPClient()
+	leases, err := cache.New(cfg, options)
+	if err != nil {
+		return fmt.Errorf("making the cache of the Lease: %w", err)
+	}
+	if err := view.AttachLease(ctx, leases, o.namespace, leaseName); err != nil {
+		return err
+	}
+	if err := mgr.Add(everyReplica{leases}); err != nil {
+		return fmt.Errorf("adding the cache of the Lease: %w", err)
+	}
+	return nil
+}
+
 // serveWebhook makes a replica answer the webhook, and ready only once it can.
 func serveWebhook(mgr manager.Manager, o options, logger logr.Logger, view *store.Store, authority *certs.Manager) error {
 	if err := webhook.Register(mgr.GetWebhookServer(), webhook.Options{

@@ -33,13 +33,15 @@ func writtenLines(p *corev1.Pod) ([]string, error) {
 		Annotations map[string]string `json:"annotations,omitempty"`
 	}
 	type spec struct {
-		Affinity    *corev1.Affinity    `json:"affinity,omitempty"`
-		Tolerations []corev1.Toleration `json:"tolerations,omitempty"`
+		Affinity                  *corev1.Affinity                  `json:"affinity,omitempty"`
+		Tolerations               []corev1.Toleration               `json:"tolerations,omitempty"`
+		SchedulingGates           []corev1.PodSchedulingGate        `json:"schedulingGates,omitempty"`
+		TopologySpreadConstraints []corev1.TopologySpreadConstraint `json:"topologySpreadConstraints,omitempty"`
 	}
 	y, err := yaml.Marshal(struct {
 		Metadata metadata `json:"metadata,omitzero"`
 		Spec     spec     `json:"spec,omitzero"`
-	}{metadata{p.Annotations}, spec{p.Spec.Affinity, p.Spec.Tolerations}})
+	}{metadata{p.Annotations}, spec{p.Spec.Affinity, p.Spec.Tolerations, p.Spec.SchedulingGates, p.Spec.TopologySpreadConstraints}})
 	if err != nil {
 		return nil, fmt.Errorf("writing pod %s as YAML: %w", p.Name, err)
 	}

@@ -14,6 +14,7 @@ import (
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
 	"github.com/autoburst/autoburst/policy"
+	"github.com/autoburst/autoburst/policy/v1alpha1"
 )
 
 // release is how Autoburst is installed.
@@ -247,10 +248,15 @@ func explain(ctx context.Context, w world, s subject, now time.Time) (report, er
 	if r.Diff, err = diffOf(pod, policy.Inject(pod, e.Decision)); err != nil {
 		return report{}, err
 	}
-	if _, unschedulable := policy.Unschedulable(s.pod); !unschedulable {
+	live := s.pod
+	switch _, unschedulable := policy.Unschedulable(live); {
+	case policy.Gated(live):
+		r.Notes = append(r.Notes, fmt.Sprintf("The pod stands at the gate %s until the controller has decided for it, which takes some seconds at most.", v1alpha1.DecisionGate))
+		live = policy.Ungated(live, now)
+	case !unschedulable:
 		return r, nil
 	}
-	late, err := w.late(ctx, s.pod, now)
+	late, err := w.late(ctx, live, now)
 	if err != nil {
 		r.Notes = append(r.Notes, fmt.Sprintf("The late decision is not known here: %v.", err))
 		return r, nil

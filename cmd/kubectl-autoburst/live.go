@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/utils/ptr"
 
 	"github.com/autoburst/autoburst/policy"
 	"github.com/autoburst/autoburst/policy/v1alpha1"
@@ -22,6 +23,8 @@ import (
 const (
 	virtualNodes = v1alpha1.VirtualNodeLabel + "=" + v1alpha1.VirtualNodeValue
 	localNodes   = v1alpha1.VirtualNodeLabel + "!=" + v1alpha1.VirtualNodeValue
+	// leaseName is the Lease by which the controllers elect one.
+	leaseName = "autoburst-controller"
 	// chunk is how many nodes are asked for at a time.
 	chunk = 500
 	// mostNodes is on how many local nodes the pods are counted for one late
@@ -116,7 +119,7 @@ func (c *apiServer) world(ctx context.Context, subjects []subject, r release) (w
 		return nil, policiesError("ClusterBurstPolicies", err)
 	}
 	o.ClusterPolicies = appendPointers(nil, cluster.Items)
-	w := &liveWorld{apiServer: c}
+	w := &liveWorld{apiServer: c, namespace: r.namespace}
 	var admissions v1alpha1.BurstAdmissionList
 	err := c.policies.Get().Resource("burstadmissions").Do(ctx).Into(&admissions)
 	switch {
@@ -164,11 +167,13 @@ func appendPointers[T any](to []*T, items []T) []*T {
 // liveWorld is a cluster. What only some decisions need is read for these.
 type liveWorld struct {
 	*apiServer
-	objects  policy.Objects
-	snapshot *policy.Snapshot
-	local    []*corev1.Node
-	listed   bool // the local nodes are
-	notes    []string
+	// namespace is where Autoburst is installed.
+	namespace string
+	objects   policy.Objects
+	snapshot  *policy.Snapshot
+	local     []*corev1.Node
+	listed    bool // the local nodes are
+	notes     []string
 }
 
 func (w *liveWorld) admission(ctx context.Context, pod *corev1.Pod) (policy.Explanation, []string, error) {
@@ -183,10 +188,34 @@ func (w *liveWorld) admission(ctx context.Context, pod *corev1.Pod) (policy.Expl
 		e = policy.Explain(w.snapshot, pod.Namespace, pod)
 	}
 	notes := slices.Clone(w.notes)
+	// Whether a controller is at work matters to pressure and gates.
+	gone := *w.snapshot
+	gone.ControllerLive = false
+	if d := policy.Evaluate(&gone, pod.Namespace, pod); d.Reason != e.Decision.Reason || d.Gate != e.Decision.Gate {
+		held, note := w.leaseHeld(ctx)
+		if notes = append(notes, note); !held {
+			e = policy.Explain(&gone, pod.Namespace, pod)
+		}
+	}
 	if e.Decision.Reason == policy.LocalFirst {
 		notes = append(notes, fmt.Sprintf("The affinity of other pods is not read here. Where it draws or pushes this pod, the pod is granted late, once it is unschedulable (%s).", policy.OtherPodsTerms))
 	}
 	return e, notes, nil
+}
+
+// leaseHeld tells whether a controller is elected, and what that is known by.
+// Whether its holder lives the webhook sees by watching, which takes longer than one
+// look.
+func (w *liveWorld) leaseHeld(ctx context.Context) (held bool, note string) {
+	lease, err := w.kube.CoordinationV1().Leases(w.namespace).Get(ctx, leaseName, metav1.GetOptions{})
+	name := fmt.Sprintf("Lease %s/%s", w.namespace, leaseName)
+	switch {
+	case apierrors.IsNotFound(err), err == nil && ptr.Deref(lease.Spec.HolderIdentity, "") == "":
+		return false, fmt.Sprintf("No controller is elected (%s), so pressure counts as closed and no gate is set.", name)
+	case err != nil:
+		return true, fmt.Sprintf("Whether a controller is at work is not known (%v); it is taken to be.", err)
+	}
+	return true, fmt.Sprintf("The controller is taken to be at work: %s is held by %s.", name, *lease.Spec.HolderIdentity)
 }
 
 // listLocal reads the local nodes, once.
@@ -224,7 +253,29 @@ func (w *liveWorld) late(ctx context.Context, pod *corev1.Pod, now time.Time) (p
 	s, _ := policy.NewSnapshot(o)
 	var failed error
 	e := policy.ExplainLate(s, pod.Namespace, pod, w.roomOn(ctx, pod, &failed), now)
+	if failed == nil && e.Decision.Action == policy.Grant && e.Decision.NodeAutoscaler == v1alpha1.NodeFirst {
+		said, err := w.scaleUp(ctx, pod)
+		if err != nil {
+			return e, err
+		}
+		e.Decision = policy.AwaitNode(e.Decision, said, now)
+	}
 	return e, failed
+}
+
+// scaleUp is what autoscalers have said of a pod, by its events.
+func (w *liveWorld) scaleUp(ctx context.Context, pod *corev1.Pod) (policy.ScaleUp, error) {
+	list, err := w.kube.CoreV1().Events(pod.Namespace).List(ctx, metav1.ListOptions{
+		FieldSelector: fields.OneTermEqualSelector("involvedObject.uid", string(pod.UID)).String(),
+	})
+	if err != nil {
+		return policy.ScaleUp{}, fmt.Errorf("listing the events of pod %s/%s: %w", pod.Namespace, pod.Name, err)
+	}
+	var said policy.ScaleUp
+	for i := range list.Items {
+		said = said.Hear(&list.Items[i])
+	}
+	return said, nil
 }
 
 // roomOn is the local nodes with their room. Pods are counted on those only that

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -30,6 +31,10 @@ type server struct {
 	stopped string
 	// admissions is how many BurstAdmissions there are.
 	admissions int
+	// leader is the holder of the controllers' Lease.
+	leader string
+	// events are those of any pod.
+	events []corev1.Event
 	// status answers paths with a failure instead.
 	status map[string]int
 
@@ -127,6 +132,10 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		items("BurstPolicy", "autoburst.io/v1alpha1", s.files.Policies)
 	case len(parts) == 6 && parts[4] == "configmaps":
 		answer("ConfigMap", "v1", corev1.ConfigMap{Data: map[string]string{policy.SwitchKey: s.stopped}})
+	case len(parts) == 7 && parts[5] == "leases":
+		answer("Lease", "coordination.k8s.io/v1", coordinationv1.Lease{Spec: coordinationv1.LeaseSpec{HolderIdentity: &s.leader}})
+	case len(parts) == 5 && parts[4] == "events":
+		items("Event", "v1", s.events)
 	case len(parts) == 4 && parts[2] == "namespaces":
 		i := slices.IndexFunc(s.files.Namespaces, func(n *corev1.Namespace) bool { return n.Name == parts[3] })
 		answer("Namespace", "v1", s.files.Namespaces[i])
@@ -242,6 +251,66 @@ func TestExplainBoundPod(t *testing.T) {
 			t.Errorf("%q is not in\n%s", want, e.out)
 		}
 	}
+}
+
+// ordered puts a policy with an order against autoscalers before all others.
+func (s *server) ordered(o v1alpha1.Overflow) {
+	s.files.Policies = append(s.files.Policies, &v1alpha1.BurstPolicy{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "ordered"},
+		Spec:       v1alpha1.BurstPolicySpec{Priority: 100, Overflow: &o},
+	})
+}
+
+// TestExplainOrder: what is written for the order against autoscalers is shown,
+// what they have said is read, and whether there is a controller where it matters.
+func TestExplainOrder(t *testing.T) {
+	const lease = "GET /apis/coordination.k8s.io/v1/namespaces/autoburst-system/leases/autoburst-controller"
+	read := func(s *server, request string) bool {
+		return slices.ContainsFunc(s.requests, func(r string) bool { return strings.HasPrefix(r, request) })
+	}
+	wants := func(t *testing.T, e ended, wants ...string) {
+		t.Helper()
+		if e.code != exitOK {
+			t.Fatalf("ended with %d: %s", e.code, e.errOut)
+		}
+		for _, want := range wants {
+			if !strings.Contains(e.out, want) {
+				t.Errorf("%q is not in\n%s", want, e.out)
+			}
+		}
+	}
+	t.Run("gate", func(t *testing.T) {
+		s := newServer(t, "testdata/gated.yaml")
+		s.ordered(v1alpha1.Overflow{NodeAutoscaler: v1alpha1.BurstFirst})
+		s.leader = "autoburst-1"
+		wants(t, s.explain(t, "-f", "testdata/apart.yaml"), "Wait: OwnInterPodTerms", "held by autoburst-1",
+			"- name: autoburst.io/decision", "cluster-autoscaler.kubernetes.io/pod-scale-up-delay: 300s")
+		wants(t, s.explain(t, "pod/gated"), "The pod stands at the gate autoburst.io/decision", "Grant: GrantedLate")
+		s.leader = ""
+		e := s.explain(t, "-f", "testdata/apart.yaml")
+		wants(t, e, "No controller is elected")
+		if strings.Contains(e.out, "- name: autoburst.io/decision") || !read(s, lease) {
+			t.Errorf("without a controller a gate is shown, or the Lease was not read (%q):\n%s", s.requests, e.out)
+		}
+	})
+	t.Run("pressure", func(t *testing.T) {
+		s := newServer(t)
+		s.ordered(v1alpha1.Overflow{Pressure: &v1alpha1.Pressure{UnschedulablePods: 1}})
+		s.files.Policies[len(s.files.Policies)-1].Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionUnderPressure, Status: metav1.ConditionTrue}}
+		wants(t, s.explain(t, "-f", "testdata/explain/granted.yaml"), "Wait: PressureUnknown", "No controller is elected")
+		s.leader = "autoburst-1"
+		wants(t, s.explain(t, "-f", "testdata/explain/granted.yaml"), "Grant: LocalFirst")
+	})
+	t.Run("node first", func(t *testing.T) {
+		s := newServer(t, "testdata/explain/late.yaml")
+		s.ordered(v1alpha1.Overflow{NodeAutoscaler: v1alpha1.NodeFirst})
+		wants(t, s.explain(t, "pod/large"), "Wait: NodeFirst", "Grant: GrantedLate")
+		s.events = []corev1.Event{{Reason: "TriggeredScaleUp", Source: corev1.EventSource{Component: "cluster-autoscaler"}, LastTimestamp: metav1.NewTime(noon)}}
+		wants(t, s.explain(t, "pod/large"), "cluster-autoscaler said")
+		if !read(s, "GET /api/v1/namespaces/shop/events involvedObject.uid=") || read(s, lease) {
+			t.Errorf("the events were not read, or more was: %q", s.requests)
+		}
+	})
 }
 
 // While the switch is on nothing is granted, and explain says so.

@@ -43,6 +43,9 @@ type View interface {
 	LocalNodes() []*policy.LocalNode
 	// Pending is the newest state of a pod without a node, not to be changed.
 	Pending(uid types.UID) (*corev1.Pod, bool)
+	// LeaseGap is for how long nobody was at work before the present controller;
+	// negative where that is not known.
+	LeaseGap() time.Duration
 	// Pods are the unfinished pods of a namespace, not to be changed.
 	Pods(namespace string) []*corev1.Pod
 	// PodChanges counts pod events.
@@ -58,8 +61,8 @@ type Options struct {
 	// Client reads policies, from a cache, and writes. It should not limit its own
 	// rate: the API server does. Required.
 	Client client.Client
-	// Live reads pods from the API server itself, as the cache keeps a part of them
-	// only. Required.
+	// Live reads from the API server itself: pods, as the cache keeps a part of them
+	// only, and events. Required.
 	Live client.Reader
 	// Recorder writes events. Required.
 	Recorder events.EventRecorder
@@ -101,7 +104,7 @@ func AddTo(mgr manager.Manager, o Options) error {
 	if err := c.Watch(source.TypedFunc[store.PodKey](p.granter.feed)); err != nil {
 		return fmt.Errorf("feeding the late-grant controller: %w", err)
 	}
-	runnables := []manager.Runnable{p.observer, p.served, p.stamper}
+	runnables := []manager.Runnable{p.observer, p.served, p.stamper, p.sweeper}
 	if p.admission != nil {
 		runnables = append(runnables, p.admission)
 	}
@@ -121,6 +124,8 @@ type parts struct {
 	stamper  *stamper
 	// admission is nil where a webhook admits pods.
 	admission *admission
+	// sweeper runs on every replica.
+	sweeper *sweeper
 }
 
 func newParts(o Options) (*parts, error) {
@@ -130,15 +135,19 @@ func newParts(o Options) (*parts, error) {
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
-	m := newMetrics(func() bool { return o.View.Snapshot().Stopped })
+	m := newMetrics(func() bool { return o.View.Snapshot().Stopped }, func() bool { return o.View.Snapshot().ControllerLive })
 	if err := m.register(o.Registerer); err != nil {
 		return nil, fmt.Errorf("registering the metrics of the policy controller: %w", err)
 	}
 	tell := newTeller(o.Recorder, o.Clock)
-	w := newWaiting(o.Clock, m)
+	gates := newGates(o.Clock)
+	w := newWaiting(o.Clock, m, gates)
 	rules := newBell()
 	p := &parts{
-		granter: &granter{view: o.View, writes: o.Client, waiting: w, tell: tell, metrics: m, clock: o.Clock},
+		granter: &granter{
+			view: o.View, writes: o.Client, waiting: w, tell: tell, metrics: m, clock: o.Clock,
+			gates: gates, autoscalers: newAutoscalers(o.Live, o.Clock),
+		},
 		observer: &observer{
 			view: o.View, reads: o.Client, writes: o.Client.Status(), waiting: w, tell: tell, metrics: m, clock: o.Clock,
 			rules: rules, outcomes: newOutcomes(o.Clock, rules, m), limit: flowcontrol.NewTokenBucketRateLimiterWithClock(statusPerSecond, statusBurst, limiterClock{o.Clock}),
@@ -146,6 +155,7 @@ func newParts(o Options) (*parts, error) {
 		},
 		served:  &served{view: o.View, writes: o.Client, clock: o.Clock, bell: newBell()},
 		stamper: &stamper{view: o.View, live: o.Live, writes: o.Client, metrics: m, clock: o.Clock, bell: newBell()},
+		sweeper: &sweeper{reads: o.Live, writes: o.Client, clock: o.Clock},
 	}
 	if o.Admission != nil {
 		p.admission = &admission{options: *o.Admission, view: o.View, writes: o.Client, clock: o.Clock, bell: newBell()}

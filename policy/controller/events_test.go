@@ -23,7 +23,7 @@ func TestEachReasonIsAnEvent(t *testing.T) {
 	}
 	defer broadcaster.Shutdown()
 	tell := newTeller(broadcaster.NewRecorder(clientgoscheme.Scheme, "autoburst"), clock.RealClock{})
-	w := newWaiting(clock.RealClock{}, newMetrics(func() bool { return false }))
+	w := newWaiting(clock.RealClock{}, newMetrics(func() bool { return false }, func() bool { return true }), newGates(clock.RealClock{}))
 	p := unschedulable("web")
 	w.PodPending(p)
 	for _, d := range []policy.Decision{

@@ -35,6 +35,7 @@ type view struct {
 	pending  map[types.UID]*corev1.Pod
 	pods     map[string][]*corev1.Pod
 	changes  uint64
+	gap      time.Duration
 	listener store.Listener
 }
 
@@ -62,6 +63,8 @@ func (v *view) Pods(namespace string) []*corev1.Pod {
 	defer v.mu.Unlock()
 	return v.pods[namespace]
 }
+
+func (v *view) LeaseGap() time.Duration { return v.gap }
 
 func (v *view) PodChanges() uint64 {
 	v.mu.Lock()
@@ -158,11 +161,15 @@ func newFixture(t *testing.T, objects ...client.Object) *fixture {
 		registry: prometheus.NewPedanticRegistry(),
 	}
 	f.client = fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).
+		WithIndex(&corev1.Event{}, "reason", func(o client.Object) []string { return []string{o.(*corev1.Event).Reason} }).
+		WithIndex(&corev1.Pod{}, "status.phase", func(o client.Object) []string { return []string{string(o.(*corev1.Pod).Status.Phase)} }).
 		WithStatusSubresource(&v1alpha1.BurstPolicy{}, &v1alpha1.ClusterBurstPolicy{}).
 		WithInterceptorFuncs(interceptor.Funcs{
 			Patch: func(ctx context.Context, c client.WithWatch, obj client.Object, patch client.Patch, opts ...client.PatchOption) error {
 				if _, ok := obj.(*corev1.Pod); ok {
+					f.view.mu.Lock() // gates are opened several at once
 					f.patches++
+					f.view.mu.Unlock()
 					if f.patchPod != nil {
 						if err := f.patchPod(); err != nil {
 							return err

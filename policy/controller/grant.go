@@ -51,8 +51,12 @@ type granter struct {
 	tell    *teller
 	metrics *metrics
 	clock   clock.Clock
-	// opened is the snapshot last seen with the pressure of every policy open, and
-	// not stopped.
+	gates   *gates
+	// term is nil before the first begins.
+	term atomic.Pointer[term]
+	// autoscalers are asked before a grant under the order NodeFirst.
+	autoscalers *autoscalers
+	// opened is the snapshot last seen with every policy open, and not stopped.
 	opened atomic.Pointer[openedSnapshot]
 }
 
@@ -69,6 +73,7 @@ func (g *granter) feed(ctx context.Context, queue workqueue.TypedRateLimitingInt
 			q.AddWithOpts(o, key)
 		}
 	}
+	g.term.Store(beginTerm(g.view, g.clock))
 	g.waiting.feed(add)
 	cancel := g.view.Subscribe(g.waiting)
 	go func() {
@@ -98,26 +103,39 @@ func (g *granter) Reconcile(ctx context.Context, key store.PodKey) (reconcile.Re
 		return reconcile.Result{}, nil
 	}
 	snapshot := g.view.Snapshot()
+	if policy.Gated(pod) {
+		return g.atGate(ctx, snapshot, pod, since)
+	}
 	if _, ok := policy.Unschedulable(pod); !ok {
 		g.refuse(snapshot, pod)
 		return reconcile.Result{}, nil
 	}
+	g.gates.refused(pod.UID)
 
-	d, fits := g.evaluate(snapshot, pod)
-	helps := d.Action == policy.Grant || d.Reason == policy.AfterPending
-	again := d.RequeueAfter
+	d, fits := g.evaluate(ctx, snapshot, pod)
+	if d.Action == policy.Grant && g.distrusts(snapshot, d.By) {
+		d = policy.AwaitPressure(d)
+	}
+	helps := d.WantOfRoom
+	again, left := d.RequeueAfter, lookAgainMax
 	room := d.Reason
-	if d.Reason == policy.PressureClosed || d.Reason == policy.Stopped {
-		// It counts for the pressure when it would burst, were the policy open and
-		// bursting not stopped; so the pressure is as it should be when that is lifted.
+	switch d.Reason {
+	case policy.PressureClosed, policy.Stopped, policy.AfterPending, policy.NodeFirst:
+		// It counts for the pressure when it would burst for want of room, were the
+		// policy open and its waits over and bursting not stopped; so the pressure is as
+		// it should be when that is lifted.
 		var open policy.LateDecision
-		open, fits = g.evaluate(g.open(snapshot), pod)
-		helps = open.Action == policy.Grant || open.Reason == policy.AfterPending
-		again, room = open.RequeueAfter, open.Reason
+		open, fits = g.evaluate(ctx, g.open(snapshot), pod)
+		helps, room = open.WantOfRoom, open.Reason
+		if again == 0 {
+			again = open.RequeueAfter
+		} else {
+			left = min(left, again)
+		}
 	}
 	looks := g.waiting.decided(key.UID, d.Decision, fits, helps)
-	if room == policy.FitsLocally || room == policy.NoVirtualNodeFits {
-		again = min(lookAgain<<min(max(looks-1, 0), 8), lookAgainMax)
+	if room == policy.FitsLocally || room == policy.NoVirtualNodeFits || room == policy.SpreadOnly {
+		again = min(lookAgain<<min(max(looks-1, 0), 8), left)
 	}
 
 	switch d.Action {
@@ -148,7 +166,7 @@ func (g *granter) refuse(snapshot *policy.Snapshot, pod *corev1.Pod) {
 
 // evaluate decides, and names a local node that the pod fits where that is why
 // it waits.
-func (g *granter) evaluate(s *policy.Snapshot, pod *corev1.Pod) (policy.LateDecision, string) {
+func (g *granter) evaluate(ctx context.Context, s *policy.Snapshot, pod *corev1.Pod) (policy.LateDecision, string) {
 	var last string // the rules stop at the node that settles the matter
 	local := func(yield func(*policy.LocalNode) bool) {
 		for _, n := range g.view.LocalNodes() {
@@ -160,6 +178,14 @@ func (g *granter) evaluate(s *policy.Snapshot, pod *corev1.Pod) (policy.LateDeci
 	d := policy.EvaluateLate(s, pod.Namespace, pod, local, g.clock.Now())
 	if d.Reason != policy.FitsLocally {
 		last = ""
+	}
+	if d.Action == policy.Grant && d.NodeAutoscaler == v1alpha1.NodeFirst {
+		said, err := g.autoscalers.of(ctx, pod)
+		if err != nil {
+			log.FromContext(ctx).Error(err, "What autoscalers do for a pod is not known; it is asked again")
+			return policy.AwaitWord(d), last
+		}
+		d = policy.AwaitNode(d, said, g.clock.Now())
 	}
 	return d, last
 }
@@ -177,6 +203,10 @@ func (g *granter) grant(ctx context.Context, pod *corev1.Pod, d policy.LateDecis
 	case err == nil:
 		g.waiting.grant(pod.UID)
 		g.metrics.granted(g.clock.Since(since))
+		if policy.Gated(pod) {
+			g.gates.open(pod.UID)
+			g.metrics.gates.WithLabelValues(gateGranted).Inc()
+		}
 		g.tell.granted(pod, d.Decision)
 		log.FromContext(ctx).V(1).Info("Granted", "policy", d.By.String(), "target", d.Target)
 		return reconcile.Result{}, nil
@@ -192,6 +222,9 @@ func (g *granter) grant(ctx context.Context, pod *corev1.Pod, d policy.LateDecis
 		fallthrough
 	case apierrors.IsForbidden(err):
 		g.metrics.failures.WithLabelValues(causeRejected).Inc()
+		if policy.Gated(pod) {
+			return g.release(ctx, pod), nil
+		}
 		g.tell.rejected(g.waiting, pod, d.Decision, err)
 		log.FromContext(ctx).Info("The API server refuses the toleration; it is tried again later",
 			"error", err.Error(), "retryAfter", rejectedRetry.String())
@@ -201,12 +234,12 @@ func (g *granter) grant(ctx context.Context, pod *corev1.Pod, d policy.LateDecis
 	return reconcile.Result{}, fmt.Errorf("granting pod %s/%s: %w", pod.Namespace, pod.Name, err)
 }
 
-// openedSnapshot is a snapshot and its twin in which no policy is closed and
-// bursting is not stopped.
+// openedSnapshot is a snapshot and its twin in which no policy is closed or waits
+// and bursting is not stopped.
 type openedSnapshot struct{ of, opened *policy.Snapshot }
 
-// open is the snapshot as it were if the pressure of every policy were open and
-// bursting were not stopped.
+// open is the snapshot as it were if the pressure of every policy were open, all
+// waits were over and bursting were not stopped.
 func (g *granter) open(s *policy.Snapshot) *policy.Snapshot {
 	if o := g.opened.Load(); o != nil && o.of == s {
 		return o.opened
@@ -217,9 +250,9 @@ func (g *granter) open(s *policy.Snapshot) *policy.Snapshot {
 	for namespace, policies := range s.Policies {
 		policies = slices.Clone(policies)
 		for i, p := range policies {
-			if p.HasPressure && !p.PressureOpen {
+			if p.HasPressure && !p.PressureOpen || p.AfterPendingSeconds > 0 || p.NodeAutoscaler == v1alpha1.NodeFirst {
 				opened := *p
-				opened.PressureOpen = true
+				opened.PressureOpen, opened.AfterPendingSeconds, opened.NodeAutoscaler = true, 0, ""
 				policies[i] = &opened
 			}
 		}

@@ -62,7 +62,7 @@ func TestGrantOnce(t *testing.T) {
 		"the granted state arrives":             func(f *fixture, p *corev1.Pod) { f.arrive(p.Namespace, p.Name); f.work() },
 		"the rules change":                      func(f *fixture, _ *corev1.Pod) { f.granter.waiting.again(); f.work() },
 		"a new leader sees the granted state": func(f *fixture, p *corev1.Pod) {
-			f.granter.waiting = newWaiting(f.clock, f.granter.metrics)
+			f.granter.waiting = newWaiting(f.clock, f.granter.metrics, newGates(f.clock))
 			f.granter.waiting.feed(func(k store.PodKey, _ bool) { f.queued = append(f.queued, k) })
 			f.arrive(p.Namespace, p.Name)
 			f.work()

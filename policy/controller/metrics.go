@@ -26,11 +26,28 @@ type metrics struct {
 	recount   prometheus.Histogram
 	stopped   prometheus.GaugeFunc
 	failoverMetrics
+	live  prometheus.GaugeFunc
+	gates *prometheus.CounterVec
 }
 
-// newMetrics takes what tells whether bursting is stopped. Every replica shows
-// its own view of that, as every replica answers the webhook by it.
-func newMetrics(stopped func() bool) *metrics {
+// What became of pods at our gate.
+const (
+	gateGranted  = "granted"  // they may burst
+	gateReleased = "released" // they are left to the scheduler
+)
+
+// newMetrics takes what tells whether bursting is stopped and whether a controller
+// is live. Every replica shows its own view of that, as every replica answers the
+// webhook by it.
+func newMetrics(stopped, live func() bool) *metrics {
+	gauge := func(is func() bool) func() float64 {
+		return func() float64 {
+			if is() {
+				return 1
+			}
+			return 0
+		}
+	}
 	m := &metrics{
 		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "autoburst_late_decisions_total",
@@ -58,12 +75,15 @@ func newMetrics(stopped func() bool) *metrics {
 		stopped: prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "autoburst_stopped",
 			Help: "1 while this replica sees that an operator has stopped all bursting, 0 otherwise.",
-		}, func() float64 {
-			if stopped() {
-				return 1
-			}
-			return 0
-		}),
+		}, gauge(stopped)),
+		live: prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "autoburst_controller_live",
+			Help: "1 while this replica sees that an elected controller is at work, 0 otherwise.",
+		}, gauge(live)),
+		gates: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "autoburst_gates_opened_total",
+			Help: "Scheduling gates that were opened, by whether the pod was granted a virtual node with it or released to the scheduler.",
+		}, []string{"outcome"}),
 	}
 	m.failoverMetrics = newFailoverMetrics()
 	// A series that is there from the start lets an alert see the first failure.
@@ -77,7 +97,7 @@ func (m *metrics) register(r prometheus.Registerer) error {
 	return errors.Join(
 		r.Register(m.decisions), r.Register(m.latency), r.Register(m.failures),
 		r.Register(m.waiting), r.Register(m.recount), r.Register(m.stopped),
-		m.failoverMetrics.register(r))
+		r.Register(m.live), r.Register(m.gates), m.failoverMetrics.register(r))
 }
 
 func (m *metrics) countDecision(d policy.Decision) {

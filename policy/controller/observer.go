@@ -50,6 +50,8 @@ type observer struct {
 	outcomes *outcomes
 	limit    flowcontrol.RateLimiter
 
+	// term is that of this replica, nil before its first look.
+	term     *term
 	pressure map[types.UID]policy.Pressure
 	counted  map[policy.Ref]counts
 	// countedAt, countedIn and countedTo are when pods were last counted, for how
@@ -91,6 +93,9 @@ func (o *observer) observe(ctx context.Context) time.Duration {
 	snapshot := o.view.Snapshot()
 	now := o.clock.Now()
 	next := o.recount(snapshot, now)
+	if o.term == nil {
+		o.term = beginTerm(o.view, o.clock)
+	}
 
 	objects, err := o.list(ctx)
 	if err != nil {
@@ -116,7 +121,7 @@ func (o *observer) observe(ctx context.Context) time.Duration {
 			uid := obj.object.GetUID()
 			state, known := o.pressure[uid]
 			if !known { // after a start, the status tells where it was left
-				state.Open = apimeta.IsStatusConditionTrue(obj.status.Conditions, v1alpha1.ConditionUnderPressure)
+				state.Open = o.term.inherits && apimeta.IsStatusConditionTrue(obj.status.Conditions, v1alpha1.ConditionUnderPressure)
 			}
 			state, after := state.Next(*seen.pressure, o.waiting.want(obj.ref), now)
 			kept[uid] = state

@@ -234,6 +234,44 @@ func TestPressureSurvivesRestart(t *testing.T) {
 	}
 }
 
+// TestPressureIsStaleAfterGap: after a time in which nobody measured, or that nobody
+// watched, a new leader begins with every policy closed, whatever its status says,
+// and grants nothing until it has looked at every pod.
+func TestPressureIsStaleAfterGap(t *testing.T) {
+	for _, gap := range []time.Duration{-1, handover + time.Second} {
+		bp := burstPolicy("p", func(s *v1alpha1.BurstPolicySpec) {
+			s.Overflow = &v1alpha1.Overflow{Pressure: &v1alpha1.Pressure{UnschedulablePods: 2}}
+		})
+		bp.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionUnderPressure, Status: metav1.ConditionTrue, Reason: reasonEnoughWaiting, LastTransitionTime: metav1.NewTime(start)}}
+		f := newFixture(t, bp)
+		f.setPolicies(bp)
+		f.view.gap = gap
+		f.granter.term.Store(beginTerm(f.view, f.clock))
+		f.submit(unschedulable("first"))
+		if again := f.work(); again <= 0 || again > measuring {
+			t.Errorf("gap %v: looked at again after %v, want while the pressure is measured", gap, again)
+		}
+		if f.patches != 0 {
+			t.Errorf("gap %v: granted by a status that is stale", gap)
+		}
+		f.observer.observe(t.Context())
+		if apimeta.IsStatusConditionTrue(f.policy("p").Status.Conditions, v1alpha1.ConditionUnderPressure) {
+			t.Errorf("gap %v: the policy is still under pressure, with one pod of two", gap)
+		}
+		f.setPolicies(f.policy("p"))
+		f.submit(unschedulable("second"))
+		f.work()
+		f.observer.observe(t.Context())
+		f.setPolicies(f.policy("p"))
+		f.clock.Step(measuring)
+		f.granter.waiting.again()
+		f.work()
+		if f.patches != 2 {
+			t.Errorf("gap %v: %d pods were granted once two were waiting, want both", gap, f.patches)
+		}
+	}
+}
+
 func TestCounts(t *testing.T) {
 	bp := burstPolicy("p", func(s *v1alpha1.BurstPolicySpec) {
 		s.PodSelector = metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}

@@ -18,6 +18,7 @@ import (
 type waiting struct {
 	clock   clock.PassiveClock
 	metrics *metrics
+	gates   *gates
 	// changed rings when the pods that wait for room became more or fewer.
 	changed bell
 	// rules rings when all pods must be looked at again.
@@ -36,6 +37,7 @@ type waiting struct {
 type waiter struct {
 	key           store.PodKey
 	unschedulable bool
+	gated         bool // it bears our scheduling gate
 	granted       bool
 	queued        time.Time     // when it was put into the queue; zero once it was taken
 	reason        policy.Reason // for which it is counted as waiting; "" for none
@@ -51,10 +53,11 @@ type waiter struct {
 	conflicts  int
 }
 
-func newWaiting(c clock.PassiveClock, m *metrics) *waiting {
+func newWaiting(c clock.PassiveClock, m *metrics, g *gates) *waiting {
 	return &waiting{
 		clock:   c,
 		metrics: m,
+		gates:   g,
 		changed: newBell(),
 		rules:   newBell(),
 		pods:    make(map[types.UID]*waiter),
@@ -77,14 +80,15 @@ func (w *waiting) PodPending(p *corev1.Pod) {
 	if !now {
 		w.file(e, "", "", policy.Ref{})
 	}
-	e.unschedulable = now
-	if now || !known {
-		w.queue(e, now)
+	e.unschedulable, e.gated = now, policy.Gated(p)
+	if now || e.gated || !known {
+		w.queue(e, now || e.gated)
 	}
 }
 
 // PodSettled implements store.Listener.
-func (w *waiting) PodSettled(p *corev1.Pod, _ string) {
+func (w *waiting) PodSettled(p *corev1.Pod, node string) {
+	w.gates.settled(p.UID, node)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if e, ok := w.pods[p.UID]; ok {
@@ -111,7 +115,7 @@ func (w *waiting) again() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, e := range w.pods {
-		if e.unschedulable && !e.granted {
+		if (e.unschedulable || e.gated) && !e.granted {
 			w.queue(e, false)
 		}
 	}

@@ -130,6 +130,9 @@ func (s *Store) rebuild(also section) {
 	if dirty&switchSection != 0 {
 		next.Stopped = s.stopped
 	}
+	if dirty&leaseSection != 0 {
+		next.ControllerLive = s.lease.live
+	}
 	s.snapshot.Store(&next)
 	if dirty&lateSections != 0 {
 		for _, l := range s.listeners {

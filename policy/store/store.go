@@ -87,6 +87,7 @@ type Store struct {
 	softTaints  map[string]bool // ready local nodes that bear a soft taint
 	locals      locals
 	stopped     bool
+	lease       lease
 }
 
 // policyKey names a policy; the namespace of a ClusterBurstPolicy is empty.
@@ -102,8 +103,9 @@ const (
 	roomSection // room on virtual nodes
 	termSection
 	switchSection
+	leaseSection
 
-	allSections = namespaceSection | policySection | nodeSection | roomSection | termSection | switchSection
+	allSections = namespaceSection | policySection | nodeSection | roomSection | termSection | switchSection | leaseSection
 	// lateSections are those whose change may change a late decision.
 	lateSections = namespaceSection | policySection | nodeSection | switchSection
 )
@@ -142,6 +144,7 @@ func New(o Options) *Store {
 		nodes:       make(map[string]*account),
 		virtual:     make(map[string]*account),
 		softTaints:  make(map[string]bool),
+		lease:       lease{live: true, gap: -1},
 	}
 	if s.coalesce == 0 {
 		s.coalesce = DefaultCoalesce
@@ -215,15 +218,15 @@ func (s *Store) Start(ctx context.Context) error {
 	if !s.awaitSwitch(ctx) {
 		return nil
 	}
+	s.leaseLeft()
 	s.rebuild(allSections)
 	s.synced.Store(true)
+	defer s.retire()
 	stopped := false
 	for {
 		stopped = s.tellStopped(stopped)
-		select {
-		case <-ctx.Done():
+		if !s.awaitChange(ctx) {
 			return nil
-		case <-s.wake:
 		}
 		select {
 		case <-ctx.Done():
@@ -231,6 +234,28 @@ func (s *Store) Start(ctx context.Context) error {
 		case <-s.clock.After(s.coalesce):
 		}
 		s.rebuild(0)
+	}
+}
+
+// awaitChange waits until a section is dirty. It is false when the context ended
+// first.
+func (s *Store) awaitChange(ctx context.Context) bool {
+	for {
+		var lapse <-chan time.Time
+		stop := func() bool { return true }
+		if left := s.leaseLeft(); left > 0 {
+			timer := s.clock.NewTimer(left)
+			lapse, stop = timer.C(), timer.Stop
+		}
+		select {
+		case <-ctx.Done():
+			stop()
+			return false
+		case <-s.wake:
+			stop()
+			return true
+		case <-lapse: // or was renewed since, which the next round sees
+		}
 	}
 }
 

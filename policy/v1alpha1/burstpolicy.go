@@ -197,8 +197,9 @@ type Overflow struct {
 	Pressure *Pressure `json:"pressure,omitempty"`
 
 	// nodeAutoscaler orders bursting against an autoscaler that adds local nodes
-	// (cluster-autoscaler, Karpenter): BurstFirst or NodeFirst. Unset leaves both to
-	// act at once.
+	// (cluster-autoscaler, Karpenter): BurstFirst or NodeFirst. With NodeFirst, where
+	// afterPendingSeconds is 0, a pod waits for 30 s, and for up to 10 min more while
+	// an autoscaler says that a node is coming. Unset leaves both to act at once.
 	// +optional
 	NodeAutoscaler NodeAutoscaler `json:"nodeAutoscaler,omitempty"`
 }

@@ -30,6 +30,10 @@ const (
 	// deletion cost were written: "Binding", in the request that bound it, or
 	// "Later". It is absent while nothing was.
 	StampedAnnotation = "autoburst.io/stamped"
+
+	// DecisionGate is the scheduling gate of a pod for which the controller has yet
+	// to decide. Only pods of policies with nodeAutoscaler BurstFirst get it.
+	DecisionGate = "autoburst.io/decision"
 )
 
 // BurstDeletionCost is the pod deletion cost (annotation
