@@ -15,6 +15,7 @@ import (
 
 	jsonpatch "github.com/evanphx/json-patch/v5"
 	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -50,6 +51,8 @@ type world struct {
 	snapshot *Snapshot
 	local    []*LocalNode
 	pod      *corev1.Pod
+	// objects are those that workloads are counted from.
+	objects Objects
 }
 
 func documents(t testing.TB, file string) [][]byte {
@@ -135,7 +138,12 @@ func readWorld(t testing.TB, file string) world {
 		case "Node":
 			var n corev1.Node
 			decode(&n)
+			w.objects.Nodes = append(w.objects.Nodes, &n)
 			w.addNode(t, &n)
+		case "ReplicaSet":
+			var r appsv1.ReplicaSet
+			decode(&r)
+			w.objects.ReplicaSets = append(w.objects.ReplicaSets, &r)
 		case "Pod":
 			p := new(corev1.Pod)
 			decode(p)
@@ -161,7 +169,11 @@ func readWorld(t testing.TB, file string) world {
 		t.Fatalf("%s: no pod", file)
 	}
 	w.pod = pods[len(pods)-1]
+	w.objects.Pods = pods
 	for _, p := range pods[:len(pods)-1] {
+		if p.Spec.Affinity == nil {
+			continue
+		}
 		for _, term := range p.Spec.Affinity.PodAntiAffinity.PreferredDuringSchedulingIgnoredDuringExecution {
 			s, err := metav1.LabelSelectorAsSelector(term.PodAffinityTerm.LabelSelector)
 			if err != nil {
@@ -243,7 +255,7 @@ func resultOf(d Decision) result {
 func (w *world) run(t *testing.T) result {
 	if w.Late {
 		since, _ := Unschedulable(w.pod)
-		d := EvaluateLate(w.snapshot, w.Namespace, w.pod, slices.Values(w.local), since.Add(time.Duration(w.PendingSeconds)*time.Second))
+		d := EvaluateLate(w.snapshot, w.Namespace, w.pod, slices.Values(w.local), NewWorkloads(w.objects), since.Add(time.Duration(w.PendingSeconds)*time.Second))
 		r := resultOf(d.Decision)
 		if d.RequeueAfter != 0 {
 			r.RequeueAfter = d.RequeueAfter.String()
@@ -254,7 +266,7 @@ func (w *world) run(t *testing.T) result {
 				t.Fatal(err)
 			}
 			r.Patch, r.Pod = patch, apply(t, w.pod, patch)
-			again := EvaluateLate(w.snapshot, w.Namespace, r.Pod, slices.Values(w.local), since.Add(time.Hour))
+			again := EvaluateLate(w.snapshot, w.Namespace, r.Pod, slices.Values(w.local), NewWorkloads(w.objects), since.Add(time.Hour))
 			if again.Reason != AlreadyGranted {
 				t.Errorf("after the grant the decision is %s (%s), want AlreadyGranted", again.Action, again.Message)
 			}

@@ -40,6 +40,9 @@ const (
 	PressureClosed     Reason = "PressureClosed"
 	AfterPending       Reason = "AfterPending"
 
+	KeptLocal             Reason = "KeptLocal"
+	HeldAfterRepatriation Reason = "HeldAfterRepatriation"
+
 	CustomScheduler       Reason = "CustomScheduler"
 	LocalSoftTaint        Reason = "LocalSoftTaint"
 	SoftTaintsMissing     Reason = "SoftTaintsMissing"
@@ -97,6 +100,9 @@ var sentences = []struct {
 	{NoCapacity, "Every cloud that the pod may burst to has refused pods lately, so the pod may burst once one of them is tried again."},
 	{PressureClosed, "The policy lets pods burst under pressure only, and there is none."},
 	{AfterPending, "The policy lets the pod burst only after it has been unschedulable for some time."},
+
+	{KeptLocal, "The policy keeps replicas of each workload on local nodes, and counts those that burst."},
+	{HeldAfterRepatriation, "A pod of the same workload was moved back to local nodes, where its replacement is to run, so no pod of it may burst for a while."},
 
 	{CustomScheduler, "The pod has a scheduler of its own, so it may burst once that scheduler finds it unschedulable."},
 	{LocalSoftTaint, "A local node bears a taint of effect PreferNoSchedule, so the pod may burst once it is unschedulable."},

@@ -45,6 +45,10 @@ type View interface {
 	Pending(uid types.UID) (*corev1.Pod, bool)
 	// Pods are the unfinished pods of a namespace, not to be changed.
 	Pods(namespace string) []*corev1.Pod
+	// PendingPods are the pods that have no node, not to be changed.
+	PendingPods() []*corev1.Pod
+	// Workloads are as of the newest events.
+	policy.Workloads
 	// PodChanges counts pod events.
 	PodChanges() uint64
 	// Subscribe tells a listener of changes until the returned function is called.
@@ -99,7 +103,7 @@ func AddTo(mgr manager.Manager, o Options) error {
 	if err := c.Watch(source.TypedFunc[store.PodKey](p.granter.feed)); err != nil {
 		return fmt.Errorf("feeding the late-grant controller: %w", err)
 	}
-	for _, r := range []manager.Runnable{p.observer, p.served, p.stamper} {
+	for _, r := range []manager.Runnable{p.observer, p.served, p.stamper, p.repatriator} {
 		if err := mgr.Add(r); err != nil {
 			return fmt.Errorf("adding %T: %w", r, err)
 		}
@@ -113,6 +117,8 @@ type parts struct {
 	observer *observer
 	served   *served
 	stamper  *stamper
+	// repatriator moves pods back.
+	repatriator *repatriator
 }
 
 func newParts(o Options) (*parts, error) {
@@ -130,13 +136,14 @@ func newParts(o Options) (*parts, error) {
 	w := newWaiting(o.Clock, m)
 	rules := newBell()
 	return &parts{
-		granter: &granter{view: o.View, writes: o.Client, waiting: w, tell: tell, metrics: m, clock: o.Clock},
+		granter: &granter{view: o.View, writes: o.Client, budgets: newBudgets(o.View, o.Live, o.Clock), waiting: w, tell: tell, metrics: m, clock: o.Clock},
 		observer: &observer{
 			view: o.View, reads: o.Client, writes: o.Client.Status(), waiting: w, tell: tell, metrics: m, clock: o.Clock,
 			rules: rules, outcomes: newOutcomes(o.Clock, rules, m), limit: flowcontrol.NewTokenBucketRateLimiterWithClock(statusPerSecond, statusBurst, limiterClock{o.Clock}),
 			pressure: make(map[types.UID]policy.Pressure),
 		},
-		served:  &served{view: o.View, writes: o.Client, clock: o.Clock, bell: newBell()},
-		stamper: &stamper{view: o.View, live: o.Live, writes: o.Client, metrics: m, clock: o.Clock, bell: newBell()},
+		served:      &served{view: o.View, writes: o.Client, clock: o.Clock, bell: newBell()},
+		stamper:     &stamper{view: o.View, live: o.Live, writes: o.Client, metrics: m, clock: o.Clock, bell: newBell()},
+		repatriator: newRepatriator(o, tell, m),
 	}, nil
 }

@@ -47,6 +47,7 @@ const (
 type granter struct {
 	view    View
 	writes  client.Writer
+	budgets *budgets
 	waiting *waiting
 	tell    *teller
 	metrics *metrics
@@ -70,8 +71,10 @@ func (g *granter) feed(ctx context.Context, queue workqueue.TypedRateLimitingInt
 		}
 	}
 	g.waiting.feed(add)
+	cancelBudgets := g.view.Subscribe(g.budgets)
 	cancel := g.view.Subscribe(g.waiting)
 	go func() {
+		defer cancelBudgets()
 		defer cancel()
 		for {
 			select {
@@ -104,6 +107,17 @@ func (g *granter) Reconcile(ctx context.Context, key store.PodKey) (reconcile.Re
 	}
 
 	d, fits := g.evaluate(snapshot, pod)
+	if d.Action == policy.Grant {
+		ok, err := g.budgets.take(ctx, pod, d.Budget)
+		if err != nil {
+			return reconcile.Result{}, err
+		}
+		if !ok { // another worker was quicker
+			if d, fits = g.evaluate(snapshot, pod); d.Action == policy.Grant {
+				return reconcile.Result{RequeueAfter: conflictRetry}, nil
+			}
+		}
+	}
 	helps := d.Action == policy.Grant || d.Reason == policy.AfterPending
 	again := d.RequeueAfter
 	room := d.Reason
@@ -116,7 +130,7 @@ func (g *granter) Reconcile(ctx context.Context, key store.PodKey) (reconcile.Re
 		again, room = open.RequeueAfter, open.Reason
 	}
 	looks := g.waiting.decided(key.UID, d.Decision, fits, helps)
-	if room == policy.FitsLocally || room == policy.NoVirtualNodeFits {
+	if room == policy.FitsLocally || room == policy.NoVirtualNodeFits || room == policy.KeptLocal {
 		again = min(lookAgain<<min(max(looks-1, 0), 8), lookAgainMax)
 	}
 
@@ -157,7 +171,7 @@ func (g *granter) evaluate(s *policy.Snapshot, pod *corev1.Pod) (policy.LateDeci
 			}
 		}
 	}
-	d := policy.EvaluateLate(s, pod.Namespace, pod, local, g.clock.Now())
+	d := policy.EvaluateLate(s, pod.Namespace, pod, local, g.budgets, g.clock.Now())
 	if d.Reason != policy.FitsLocally {
 		last = ""
 	}
@@ -172,7 +186,7 @@ func (g *granter) grant(ctx context.Context, pod *corev1.Pod, d policy.LateDecis
 		return reconcile.Result{}, reconcile.TerminalError(err)
 	}
 	target := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name}}
-	err = g.writes.Patch(ctx, target, client.RawPatch(types.JSONPatchType, patch))
+	err = g.write(ctx, target, d, patch, pod.UID)
 	switch {
 	case err == nil:
 		g.waiting.grant(pod.UID)
@@ -199,6 +213,25 @@ func (g *granter) grant(ctx context.Context, pod *corev1.Pod, d policy.LateDecis
 	}
 	g.metrics.failures.WithLabelValues(causeError).Inc()
 	return reconcile.Result{}, fmt.Errorf("granting pod %s/%s: %w", pod.Namespace, pod.Name, err)
+}
+
+// write patches the pod. A pod that has a place in a budget gives it back when its
+// grant was refused for certain.
+func (g *granter) write(ctx context.Context, pod *corev1.Pod, d policy.LateDecision, patch []byte, uid types.UID) error {
+	if d.Budget == policy.Unbounded {
+		return g.writes.Patch(ctx, pod, client.RawPatch(types.JSONPatchType, patch))
+	}
+	ctx, cancel := context.WithTimeout(ctx, grantTimeout)
+	defer cancel()
+	err := g.writes.Patch(ctx, pod, client.RawPatch(types.JSONPatchType, patch))
+	switch {
+	case err == nil:
+	case apierrors.IsNotFound(err), apierrors.IsConflict(err), apierrors.IsInvalid(err), apierrors.IsForbidden(err):
+		g.budgets.release(uid)
+	default:
+		g.budgets.doubt(uid)
+	}
+	return err
 }
 
 // openedSnapshot is a snapshot and its twin in which no policy is closed and

@@ -30,6 +30,10 @@ const (
 	// deletion cost were written: "Binding", in the request that bound it, or
 	// "Later". It is absent while nothing was.
 	StampedAnnotation = "autoburst.io/stamped"
+
+	// RepatriateAnnotation is set by users, to "Never", on a pod that is not to be
+	// moved back to a local node.
+	RepatriateAnnotation = "autoburst.io/repatriate"
 )
 
 // BurstDeletionCost is the pod deletion cost (annotation
