@@ -30,9 +30,9 @@ const (
 func Compile[P *v1alpha1.BurstPolicy | *v1alpha1.ClusterBurstPolicy](p P) *Policy {
 	switch p := any(p).(type) {
 	case *v1alpha1.BurstPolicy:
-		return compile(Ref{Kind: KindPolicy, Namespace: p.Namespace, Name: p.Name}, &p.Spec, nil)
+		return compile(Ref{Kind: KindPolicy, Namespace: p.Namespace, Name: p.Name}, &p.Spec, nil).withMoves(p.Status.Moves)
 	case *v1alpha1.ClusterBurstPolicy:
-		return compile(Ref{Kind: KindClusterPolicy, Name: p.Name}, &p.Spec.BurstPolicySpec, &p.Spec.NamespaceSelector)
+		return compile(Ref{Kind: KindClusterPolicy, Name: p.Name}, &p.Spec.BurstPolicySpec, &p.Spec.NamespaceSelector).withMoves(p.Status.Moves)
 	}
 	return nil // the constraint has no other type
 }

@@ -39,6 +39,9 @@ func atAdmission(s *Snapshot, namespace string, pod *corev1.Pod, d Decision, p *
 	if d.Action != Wait || d.Reason != "" {
 		return d
 	}
+	if r, detail := p.withholds(namespace, pod); r != "" {
+		return d.with(Wait, r, detail)
+	}
 	if r, detail := localFirst(s, namespace, pod, &d, c); r != LocalFirst {
 		return d.with(Wait, r, detail)
 	}

@@ -114,8 +114,8 @@ func Explain(s *Snapshot, namespace string, pod *corev1.Pod) Explanation {
 
 // ExplainLate decides as EvaluateLate does and tells everything that was
 // weighed. Unlike Explain it looks at the room on the virtual nodes.
-func ExplainLate(s *Snapshot, namespace string, pod *corev1.Pod, local iter.Seq[*LocalNode], now time.Time) LateExplanation {
-	d := EvaluateLate(s, namespace, pod, local, now)
+func ExplainLate(s *Snapshot, namespace string, pod *corev1.Pod, local iter.Seq[*LocalNode], workloads Workloads, now time.Time) LateExplanation {
+	d := EvaluateLate(s, namespace, pod, local, workloads, now)
 	e := LateExplanation{Decision: d}
 	if d.Reason == Finished {
 		return e

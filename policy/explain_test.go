@@ -46,8 +46,8 @@ func TestExplainLateDecides(t *testing.T) {
 			local = append(local, &LocalNode{Name: "local", Free: free("8", "8Gi", "10")})
 		}
 		now := since.Add(time.Duration(rapid.IntRange(0, 2).Draw(t, "seconds")) * time.Second)
-		e := ExplainLate(s, "shop", pod, slices.Values(local), now)
-		if diff := cmp.Diff(EvaluateLate(s, "shop", pod, slices.Values(local), now), e.Decision); diff != "" {
+		e := ExplainLate(s, "shop", pod, slices.Values(local), nil, now)
+		if diff := cmp.Diff(EvaluateLate(s, "shop", pod, slices.Values(local), nil, now), e.Decision); diff != "" {
 			t.Fatalf("(-EvaluateLate +ExplainLate)\n%s", diff)
 		}
 		checkConsidered(t, s, "shop", e.Considered, &e.Decision.Decision)

@@ -21,6 +21,8 @@ type LocalNode struct {
 	// Free is what its allocatable resources leave beside the requests of the
 	// pods that are bound to it, and with pods the number of pods it still takes.
 	Free corev1.ResourceList
+	// Allocatable is what it has in all.
+	Allocatable corev1.ResourceList
 }
 
 // Fits is true when the node has room for the pod and the pod may run there, by

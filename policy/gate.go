@@ -27,7 +27,7 @@ func gateOf(pod *corev1.Pod) int {
 // now. With any other outcome than a grant or OtherGates the gate is to be opened
 // and the pod left to the scheduler. A pod with other gates is decided when ours is
 // the last, or at once while bursting is stopped.
-func EvaluateGated(s *Snapshot, namespace string, pod *corev1.Pod, local iter.Seq[*LocalNode], now time.Time) LateDecision {
+func EvaluateGated(s *Snapshot, namespace string, pod *corev1.Pod, local iter.Seq[*LocalNode], workloads Workloads, now time.Time) LateDecision {
 	if len(pod.Spec.SchedulingGates) > 1 && pod.DeletionTimestamp == nil && !s.Stopped {
 		other := pod.Spec.SchedulingGates[0].Name
 		if other == v1alpha1.DecisionGate {
@@ -35,7 +35,7 @@ func EvaluateGated(s *Snapshot, namespace string, pod *corev1.Pod, local iter.Se
 		}
 		return LateDecision{Decision: Decision{}.with(Wait, OtherGates, fmt.Sprintf("It is %s.", other))}
 	}
-	return EvaluateLate(s, namespace, Ungated(pod, now), local, now)
+	return EvaluateLate(s, namespace, Ungated(pod, now), local, workloads, now)
 }
 
 // Ungated is the pod as it will be if its gates are opened and no node has room.

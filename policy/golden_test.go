@@ -15,6 +15,7 @@ import (
 
 	jsonpatch "github.com/evanphx/json-patch/v5"
 	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -56,6 +57,8 @@ type world struct {
 	snapshot *Snapshot
 	local    []*LocalNode
 	pod      *corev1.Pod
+	// objects are those that workloads are counted from.
+	objects Objects
 }
 
 func documents(t testing.TB, file string) [][]byte {
@@ -141,7 +144,12 @@ func readWorld(t testing.TB, file string) world {
 		case "Node":
 			var n corev1.Node
 			decode(&n)
+			w.objects.Nodes = append(w.objects.Nodes, &n)
 			w.addNode(t, &n)
+		case "ReplicaSet":
+			var r appsv1.ReplicaSet
+			decode(&r)
+			w.objects.ReplicaSets = append(w.objects.ReplicaSets, &r)
 		case "Pod":
 			p := new(corev1.Pod)
 			decode(p)
@@ -167,7 +175,11 @@ func readWorld(t testing.TB, file string) world {
 		t.Fatalf("%s: no pod", file)
 	}
 	w.pod = pods[len(pods)-1]
+	w.objects.Pods = pods
 	for _, p := range pods[:len(pods)-1] {
+		if p.Spec.Affinity == nil {
+			continue
+		}
 		for _, term := range p.Spec.Affinity.PodAntiAffinity.PreferredDuringSchedulingIgnoredDuringExecution {
 			s, err := metav1.LabelSelectorAsSelector(term.PodAffinityTerm.LabelSelector)
 			if err != nil {
@@ -249,7 +261,7 @@ func resultOf(d Decision) result {
 func (w *world) run(t *testing.T) result {
 	if w.Late {
 		since, _ := Unschedulable(w.pod)
-		d := EvaluateLate(w.snapshot, w.Namespace, w.pod, slices.Values(w.local), since.Add(time.Duration(w.PendingSeconds)*time.Second))
+		d := EvaluateLate(w.snapshot, w.Namespace, w.pod, slices.Values(w.local), NewWorkloads(w.objects), since.Add(time.Duration(w.PendingSeconds)*time.Second))
 		r := resultOf(d.Decision)
 		if d.RequeueAfter != 0 {
 			r.RequeueAfter = d.RequeueAfter.String()
@@ -260,7 +272,7 @@ func (w *world) run(t *testing.T) result {
 				t.Fatal(err)
 			}
 			r.Patch, r.Pod = patch, apply(t, w.pod, patch)
-			again := EvaluateLate(w.snapshot, w.Namespace, r.Pod, slices.Values(w.local), since.Add(time.Hour))
+			again := EvaluateLate(w.snapshot, w.Namespace, r.Pod, slices.Values(w.local), NewWorkloads(w.objects), since.Add(time.Hour))
 			if again.Reason != AlreadyGranted {
 				t.Errorf("after the grant the decision is %s (%s), want AlreadyGranted", again.Action, again.Message)
 			}
@@ -287,7 +299,7 @@ func (w *world) run(t *testing.T) result {
 
 // atGate decides about a pod at our gate and carries that out.
 func (w *world) atGate(t *testing.T) result {
-	d := EvaluateGated(w.snapshot, w.Namespace, w.pod, slices.Values(w.local), time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
+	d := EvaluateGated(w.snapshot, w.Namespace, w.pod, slices.Values(w.local), NewWorkloads(w.objects), time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
 	r := resultOf(d.Decision)
 	patch, err := GrantPatch(w.pod, d)
 	switch {

@@ -26,6 +26,9 @@ type LateDecision struct {
 	// RequeueAfter is when to look again though nothing has changed; zero means
 	// never.
 	RequeueAfter time.Duration
+	// Budget is how many pods of the pod's revision may burst at once; Unbounded
+	// where keepLocal does not say. It is set with the action Grant only.
+	Budget int
 }
 
 // refit is after how long a pod that fits a local node, but that the scheduler
@@ -62,8 +65,9 @@ func unschedulable(pod *corev1.Pod) *corev1.PodCondition {
 // decider, the mode, the targets and the tolerations are those of Evaluate; on
 // top of it the scheduler must have found the pod unschedulable, the wait of the
 // policy must be over, no local node may fit in mode Overflow, and a virtual node
-// must fit. The local nodes are asked only when all else is settled.
-func EvaluateLate(s *Snapshot, namespace string, pod *corev1.Pod, local iter.Seq[*LocalNode], now time.Time) LateDecision {
+// must fit. The local nodes are asked only when all else is settled, and the
+// workloads, which may be nil where no policy has keepLocal, last.
+func EvaluateLate(s *Snapshot, namespace string, pod *corev1.Pod, local iter.Seq[*LocalNode], workloads Workloads, now time.Time) LateDecision {
 	if pod.DeletionTimestamp != nil || pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
 		return LateDecision{Decision: Decision{}.with(Ignore, Finished, "")}
 	}
@@ -98,6 +102,9 @@ func EvaluateLate(s *Snapshot, namespace string, pod *corev1.Pod, local iter.Seq
 			d = d.with(Wait, reason, fmt.Sprintf("That is in %s.", left.Round(time.Second)))
 			return LateDecision{Decision: d, RequeueAfter: left}
 		}
+		if left, why := p.holds(namespace, pod, now); left > 0 {
+			return LateDecision{Decision: d.with(Wait, HeldAfterRepatriation, why), RequeueAfter: left}
+		}
 		if p != nil && p.HasPressure && !p.PressureOpen {
 			return LateDecision{Decision: d.with(Wait, PressureClosed, "")}
 		}
@@ -131,12 +138,22 @@ func EvaluateLate(s *Snapshot, namespace string, pod *corev1.Pod, local iter.Seq
 		// scheduler's to say.
 		wantOfRoom = room.closed == "" && len(requiredNear(pod)) == 0
 	}
+	budget := Unbounded
+	if overflow {
+		var why string
+		if budget, why = p.keepLocal(pod, workloads); why != "" {
+			return LateDecision{Decision: d.with(Wait, KeptLocal, why)}
+		}
+	}
 	d.Tolerations = lacks
 	names := make([]string, len(d.Nodes))
 	for i, n := range d.Nodes {
 		names[i] = n.Name
 	}
-	return LateDecision{Decision: d.with(Grant, GrantedLate, fmt.Sprintf("It may run on %s.", strings.Join(names, ", "))), WantOfRoom: wantOfRoom}
+	return LateDecision{
+		Decision:   d.with(Grant, GrantedLate, fmt.Sprintf("It may run on %s.", strings.Join(names, ", "))),
+		WantOfRoom: wantOfRoom, Budget: budget,
+	}
 }
 
 // granted is true when the pod has every toleration of a decision that has any.

@@ -164,7 +164,7 @@ func TestGrantPatchLosesNothing(t *testing.T) {
 			if c.seen != nil {
 				c.seen(pod)
 			}
-			d := EvaluateLate(s, "shop", pod, slices.Values([]*LocalNode(nil)), time.Now())
+			d := EvaluateLate(s, "shop", pod, slices.Values([]*LocalNode(nil)), nil, time.Now())
 			patch, err := GrantPatch(pod, d)
 			if err != nil {
 				t.Fatal(err)
@@ -228,7 +228,7 @@ func TestEvaluateLateAsksLocalNodesLast(t *testing.T) {
 	for _, n := range s.VirtualNodes {
 		n.Ready = false
 	}
-	d := EvaluateLate(s, "shop", pending(), func(func(*LocalNode) bool) { t.Error("the local nodes were asked for") }, time.Now())
+	d := EvaluateLate(s, "shop", pending(), func(func(*LocalNode) bool) { t.Error("the local nodes were asked for") }, nil, time.Now())
 	if d.Reason != NoReadyVirtualNode {
 		t.Errorf("%s: %s", d.Action, d.Message)
 	}
@@ -262,7 +262,7 @@ func TestLateGrantIsStrict(t *testing.T) {
 			}
 			local = append(local, n)
 		}
-		d := EvaluateLate(s, "shop", pod, slices.Values(local), now)
+		d := EvaluateLate(s, "shop", pod, slices.Values(local), nil, now)
 		if d.Action != Grant {
 			return
 		}
@@ -317,7 +317,7 @@ func BenchmarkEvaluateLate(b *testing.B) {
 		b.Run(fmt.Sprintf("%d full nodes", n), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if d := EvaluateLate(s, "shop", pod, slices.Values(local), time.Now()); d.Action != Grant {
+				if d := EvaluateLate(s, "shop", pod, slices.Values(local), nil, time.Now()); d.Action != Grant {
 					b.Fatalf("%s: %s", d.Action, d.Message)
 				}
 			}

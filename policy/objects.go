@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -24,6 +25,9 @@ type Objects struct {
 	// Pods count on the nodes that they are bound to, and by their inter-pod
 	// affinity.
 	Pods []*corev1.Pod
+	// ReplicaSets and StatefulSets tell the replicas of the workloads of pods.
+	ReplicaSets  []*appsv1.ReplicaSet
+	StatefulSets []*appsv1.StatefulSet
 	// Switch is the ConfigMap that stops all bursting; nil where there is none.
 	Switch *corev1.ConfigMap
 	// AdmissionByPolicy tells that the API server admits pods by itself.
@@ -146,7 +150,7 @@ func Sort(ps []*Policy) {
 
 // NewLocalNode shows a local node, and what its pods use, to the rules.
 func NewLocalNode(n *corev1.Node, used Usage) *LocalNode {
-	return &LocalNode{Name: n.Name, Labels: n.Labels, Taints: n.Spec.Taints, Free: used.Left(n.Status.Allocatable)}
+	return &LocalNode{Name: n.Name, Labels: n.Labels, Taints: n.Spec.Taints, Free: used.Left(n.Status.Allocatable), Allocatable: n.Status.Allocatable}
 }
 
 // NewVirtualNode shows a virtual node to the rules, without its room.

@@ -138,7 +138,7 @@ func TestWantOfRoom(t *testing.T) {
 			if c.pod != nil {
 				c.pod(pod)
 			}
-			got := EvaluateLate(s, "shop", pod, slices.Values(c.local), time.Now())
+			got := EvaluateLate(s, "shop", pod, slices.Values(c.local), nil, time.Now())
 			if got.Reason != c.want || got.WantOfRoom != c.counts {
 				t.Errorf("%s (%s), counts %t; want %s, %t", got.Reason, got.Message, got.WantOfRoom, c.want, c.counts)
 			}

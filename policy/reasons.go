@@ -43,6 +43,9 @@ const (
 	NodeFirst          Reason = "NodeFirst"
 	AfterPending       Reason = "AfterPending"
 
+	KeptLocal             Reason = "KeptLocal"
+	HeldAfterRepatriation Reason = "HeldAfterRepatriation"
+
 	AdmissionByPolicy     Reason = "AdmissionByPolicy"
 	CustomScheduler       Reason = "CustomScheduler"
 	LocalSoftTaint        Reason = "LocalSoftTaint"
@@ -109,6 +112,9 @@ var sentences = []struct {
 	{PressureUnknown, "The policy lets pods burst under pressure only, and no controller is known to be at work that measures it."},
 	{NodeFirst, "The policy lets autoscalers add a node first, so the pod may burst once none does."},
 	{AfterPending, "The policy lets the pod burst only after it has been unschedulable for some time."},
+
+	{KeptLocal, "The policy keeps replicas of each workload on local nodes, and counts those that burst."},
+	{HeldAfterRepatriation, "A pod of the same workload was moved back to local nodes, where its replacement is to run, so no pod of it may burst for a while."},
 
 	{AdmissionByPolicy, "The API server admits pods by itself and sees no other pods, so the pod may burst once it is unschedulable."},
 	{CustomScheduler, "The pod has a scheduler of its own, so it may burst once that scheduler finds it unschedulable."},

@@ -88,6 +88,8 @@ type Policy struct {
 	ScaleIn v1alpha1.ScaleIn
 	// Repatriation is nil where pods are not moved back.
 	Repatriation *Repatriation
+	// Moves are the workloads of which a pod was moved back, by workload.
+	Moves map[WorkloadRef]Move
 
 	// Invalid says, with the field, why the policy cannot be carried out; such a
 	// policy selects nothing but still forbids bursting where its mode is Never.

@@ -44,7 +44,7 @@ func TestStoppedNeverGrants(t *testing.T) {
 		for _, seen := range []*corev1.Pod{pod, admitted, otherwise} {
 			seen = seen.DeepCopy()
 			seen.Status = pending().Status
-			if late := EvaluateLate(s, "shop", seen, none, now); late.Action == Grant {
+			if late := EvaluateLate(s, "shop", seen, none, nil, now); late.Action == Grant {
 				t.Fatalf("granted late: %s", late.Message)
 			}
 		}
@@ -53,7 +53,7 @@ func TestStoppedNeverGrants(t *testing.T) {
 		}
 		s.Stopped = false
 		admitted.Status = pending().Status
-		late := EvaluateLate(s, "shop", admitted, none, now)
+		late := EvaluateLate(s, "shop", admitted, none, nil, now)
 		if late.Action != Grant {
 			t.Fatalf("once lifted: %s: %s", late.Action, late.Message)
 		}

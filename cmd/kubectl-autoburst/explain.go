@@ -173,9 +173,10 @@ func (o *explainOptions) offline(namespace string) ([]subject, world, error) {
 
 // fileWorld is made of files alone.
 type fileWorld struct {
-	snapshot *policy.Snapshot
-	local    []*policy.LocalNode
-	notes    []string
+	snapshot  *policy.Snapshot
+	local     []*policy.LocalNode
+	workloads policy.Workloads
+	notes     []string
 }
 
 func (f *files) world(subjects []subject) *fileWorld {
@@ -189,6 +190,11 @@ func (f *files) world(subjects []subject) *fileWorld {
 		w.notes = append(w.notes, "The files have no virtual node; add those of your cluster: kubectl get nodes -l type=virtual-kubelet -o yaml")
 	}
 	w.snapshot, w.local = policy.NewSnapshot(f.Objects)
+	waiting := make([]*corev1.Pod, len(f.subjects))
+	for i, s := range f.subjects {
+		waiting[i] = s.pod
+	}
+	w.workloads = policy.NewWorkloads(f.Objects, waiting...)
 	return w
 }
 
@@ -197,7 +203,7 @@ func (w *fileWorld) admission(_ context.Context, pod *corev1.Pod) (policy.Explan
 }
 
 func (w *fileWorld) late(_ context.Context, pod *corev1.Pod, now time.Time) (policy.LateExplanation, error) {
-	return policy.ExplainLate(w.snapshot, pod.Namespace, pod, slices.Values(w.local), now), nil
+	return policy.ExplainLate(w.snapshot, pod.Namespace, pod, slices.Values(w.local), w.workloads, now), nil
 }
 
 // ask takes the object from the cluster, and all the rest.

@@ -216,6 +216,7 @@ func (f *files) add(d document) error {
 		}
 		f.subjects = append(f.subjects, subject{name: "pod/" + o.Name, pod: o})
 	default:
+		f.addReplicas(obj)
 		if s, ok := workload(obj); ok {
 			f.subjects = append(f.subjects, s)
 		}
@@ -261,7 +262,11 @@ func fromTemplate(short, owner string, o metav1.Object, t *corev1.PodTemplateSpe
 	t = t.DeepCopy()
 	p := &corev1.Pod{ObjectMeta: t.ObjectMeta, Spec: t.Spec}
 	p.Namespace, p.Name = o.GetNamespace(), o.GetName()
-	p.OwnerReferences = []metav1.OwnerReference{{Kind: owner, Name: o.GetName(), Controller: ptr.To(true)}}
+	group := appsv1.SchemeGroupVersion
+	if owner == "Job" {
+		group = batchv1.SchemeGroupVersion
+	}
+	p.OwnerReferences = []metav1.OwnerReference{{APIVersion: group.String(), Kind: owner, Name: o.GetName(), UID: o.GetUID(), Controller: ptr.To(true)}}
 	return subject{name: short + "/" + o.GetName(), pod: p}
 }
 

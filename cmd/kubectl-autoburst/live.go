@@ -252,7 +252,11 @@ func (w *liveWorld) late(ctx context.Context, pod *corev1.Pod, now time.Time) (p
 	}
 	s, _ := policy.NewSnapshot(o)
 	var failed error
-	e := policy.ExplainLate(s, pod.Namespace, pod, w.roomOn(ctx, pod, &failed), now)
+	workloads, err := w.workloads(ctx, pod)
+	if err != nil {
+		return policy.LateExplanation{}, err
+	}
+	e := policy.ExplainLate(s, pod.Namespace, pod, w.roomOn(ctx, pod, &failed), workloads, now)
 	if failed == nil && e.Decision.Action == policy.Grant && e.Decision.NodeAutoscaler == v1alpha1.NodeFirst {
 		said, err := w.scaleUp(ctx, pod)
 		if err != nil {

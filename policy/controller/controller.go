@@ -48,6 +48,10 @@ type View interface {
 	LeaseGap() time.Duration
 	// Pods are the unfinished pods of a namespace, not to be changed.
 	Pods(namespace string) []*corev1.Pod
+	// PendingPods are the pods that have no node, not to be changed.
+	PendingPods() []*corev1.Pod
+	// Workloads are as of the newest events.
+	policy.Workloads
 	// PodChanges counts pod events.
 	PodChanges() uint64
 	// Subscribe tells a listener of changes until the returned function is called.
@@ -104,7 +108,7 @@ func AddTo(mgr manager.Manager, o Options) error {
 	if err := c.Watch(source.TypedFunc[store.PodKey](p.granter.feed)); err != nil {
 		return fmt.Errorf("feeding the late-grant controller: %w", err)
 	}
-	runnables := []manager.Runnable{p.observer, p.served, p.stamper, p.sweeper}
+	runnables := []manager.Runnable{p.observer, p.served, p.stamper, p.sweeper, p.repatriator}
 	if p.admission != nil {
 		runnables = append(runnables, p.admission)
 	}
@@ -126,6 +130,8 @@ type parts struct {
 	admission *admission
 	// sweeper runs on every replica.
 	sweeper *sweeper
+	// repatriator moves pods back.
+	repatriator *repatriator
 }
 
 func newParts(o Options) (*parts, error) {
@@ -145,7 +151,7 @@ func newParts(o Options) (*parts, error) {
 	rules := newBell()
 	p := &parts{
 		granter: &granter{
-			view: o.View, writes: o.Client, waiting: w, tell: tell, metrics: m, clock: o.Clock,
+			view: o.View, writes: o.Client, budgets: newBudgets(o.View, o.Live, o.Clock), waiting: w, tell: tell, metrics: m, clock: o.Clock,
 			gates: gates, autoscalers: newAutoscalers(o.Live, o.Clock),
 		},
 		observer: &observer{
@@ -156,6 +162,8 @@ func newParts(o Options) (*parts, error) {
 		served:  &served{view: o.View, writes: o.Client, clock: o.Clock, bell: newBell()},
 		stamper: &stamper{view: o.View, live: o.Live, writes: o.Client, metrics: m, clock: o.Clock, bell: newBell()},
 		sweeper: &sweeper{reads: o.Live, writes: o.Client, clock: o.Clock},
+
+		repatriator: newRepatriator(o, tell, m),
 	}
 	if o.Admission != nil {
 		p.admission = &admission{options: *o.Admission, view: o.View, writes: o.Client, clock: o.Clock, bell: newBell()}

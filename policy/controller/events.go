@@ -22,6 +22,9 @@ const (
 	EventWaitsToBurst  = "WaitsToBurst"  // it may not yet
 	EventStopped       = "BurstStopped"  // it may not while an operator has stopped all bursting
 	EventGrantRejected = "GrantRejected" // the API server refuses its toleration
+
+	EventRepatriated         = "Repatriated"         // it is evicted from a virtual node, for a local one; on its policy too
+	EventRepatriationRefused = "RepatriationRefused" // a disruption budget does not let it be
 )
 
 // Reasons of events on policies.
@@ -40,8 +43,9 @@ const (
 // burst have the policy.Reason in that place, since recorders fold events that
 // differ by their notes only into one, with the note of the first.
 const (
-	actionGrant   = "Grant"
-	actionObserve = "Observe"
+	actionGrant      = "Grant"
+	actionRepatriate = "Repatriate"
+	actionObserve    = "Observe"
 )
 
 // noteMax is the longest note that the API server takes, in bytes.

@@ -3,6 +3,8 @@ package controller
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -34,6 +36,7 @@ type view struct {
 	local    []*policy.LocalNode
 	pending  map[types.UID]*corev1.Pod
 	pods     map[string][]*corev1.Pod
+	census   policy.Census
 	changes  uint64
 	gap      time.Duration
 	listener store.Listener
@@ -65,6 +68,19 @@ func (v *view) Pods(namespace string) []*corev1.Pod {
 }
 
 func (v *view) LeaseGap() time.Duration { return v.gap }
+func (v *view) PendingPods() []*corev1.Pod {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return slices.Collect(maps.Values(v.pending))
+}
+
+func (v *view) Workload(pod *corev1.Pod) (policy.Workload, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.census.Workload(pod, func(node string) bool {
+		return slices.ContainsFunc(v.snapshot.VirtualNodes, func(n *policy.VirtualNode) bool { return n.Name == node })
+	})
+}
 
 func (v *view) PodChanges() uint64 {
 	v.mu.Lock()
@@ -123,7 +139,7 @@ func (l *eventLog) note(name string) string {
 // fixture is the controller around a fake API server.
 type fixture struct {
 	*parts
-	t        *testing.T
+	t        testing.TB
 	view     *view
 	client   client.WithWatch
 	events   *eventLog
@@ -133,11 +149,15 @@ type fixture struct {
 	// patchPod, when set, stands before the API server for patches of pods.
 	patchPod func() error
 	patches  int
+	// evict, when set, stands before the API server for evictions.
+	evict func(dryRun bool) error
+	// evicted are the pods that were.
+	evicted []string
 }
 
 var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-func newFixture(t *testing.T, objects ...client.Object) *fixture {
+func newFixture(t testing.TB, objects ...client.Object) *fixture {
 	t.Helper()
 	scheme := runtime.NewScheme()
 	if err := clientgoscheme.AddToScheme(scheme); err != nil {
@@ -167,7 +187,7 @@ func newFixture(t *testing.T, objects ...client.Object) *fixture {
 		WithInterceptorFuncs(interceptor.Funcs{
 			Patch: func(ctx context.Context, c client.WithWatch, obj client.Object, patch client.Patch, opts ...client.PatchOption) error {
 				if _, ok := obj.(*corev1.Pod); ok {
-					f.view.mu.Lock() // gates are opened several at once
+					f.view.mu.Lock() // workers may write at once, and several gates are opened at once
 					f.patches++
 					f.view.mu.Unlock()
 					if f.patchPod != nil {
@@ -177,6 +197,21 @@ func newFixture(t *testing.T, objects ...client.Object) *fixture {
 					}
 				}
 				return c.Patch(ctx, obj, patch, opts...)
+			},
+			SubResourceCreate: func(ctx context.Context, c client.Client, subResource string, obj, body client.Object, opts ...client.SubResourceCreateOption) error {
+				var o client.SubResourceCreateOptions
+				o.ApplyOptions(opts)
+				dryRun := len(o.DryRun) > 0
+				if f.evict != nil {
+					if err := f.evict(dryRun); err != nil {
+						return err
+					}
+				}
+				if dryRun { // which the fake client does not know
+					return nil
+				}
+				f.evicted = append(f.evicted, obj.GetName())
+				return c.SubResource(subResource).Create(ctx, obj, body, opts...)
 			},
 		}).Build()
 	p, err := newParts(Options{View: f.view, Client: f.client, Live: f.client, Recorder: f.events, Registerer: f.registry, Clock: f.clock})

@@ -72,7 +72,7 @@ func newGates(c clock.PassiveClock) *gates {
 //
 // The local nodes are read before the lock is taken, as the view tells of pods while
 // it is locked itself; when promises have changed in between, they are read anew.
-func (g *gates) decide(s *policy.Snapshot, pod *corev1.Pod, nodes func() []*policy.LocalNode) (d policy.LateDecision, node string, keep time.Duration) {
+func (g *gates) decide(s *policy.Snapshot, pod *corev1.Pod, nodes func() []*policy.LocalNode, workloads policy.Workloads) (d policy.LateDecision, node string, keep time.Duration) {
 	local := g.lockWith(nodes)
 	defer g.mu.Unlock()
 	now := g.clock.Now()
@@ -83,7 +83,7 @@ func (g *gates) decide(s *policy.Snapshot, pod *corev1.Pod, nodes func() []*poli
 					return
 				}
 			}
-		}, now)
+		}, workloads, now)
 	}
 	switch d = evaluate(func(n *policy.LocalNode) *policy.LocalNode { return g.left(n, now) }); {
 	case d.Reason == policy.FitsLocally:
@@ -224,7 +224,7 @@ func (g *granter) atGate(ctx context.Context, snapshot *policy.Snapshot, pod *co
 	if g.gates.isOpen(pod.UID) {
 		return reconcile.Result{}, nil
 	}
-	d, node, keep := g.gates.decide(snapshot, pod, g.view.LocalNodes)
+	d, node, keep := g.gates.decide(snapshot, pod, g.view.LocalNodes, workloadOf(g.budgets, pod))
 	switch {
 	case d.Reason == policy.OtherGates, d.Reason == policy.Finished:
 		return reconcile.Result{}, nil
@@ -233,6 +233,13 @@ func (g *granter) atGate(ctx context.Context, snapshot *policy.Snapshot, pod *co
 		g.waiting.decided(pod.UID, d.Decision, node, false)
 		return reconcile.Result{RequeueAfter: min(gateLook, keep)}, nil
 	case d.Action == policy.Grant && !g.distrusts(snapshot, d.By):
+		secured, err := g.secure(ctx, pod, d)
+		if err != nil {
+			log.FromContext(ctx).Error(err, "Counting the replicas that burst; the gate is opened without a grant")
+		}
+		if err != nil || !secured {
+			return g.release(ctx, pod), nil
+		}
 		result, err := g.grant(ctx, pod, d, since)
 		if err != nil {
 			log.FromContext(ctx).Error(err, "Granting a pod at our gate; it is tried again", "retryAfter", gateRetry.String())
@@ -242,6 +249,22 @@ func (g *granter) atGate(ctx context.Context, snapshot *policy.Snapshot, pod *co
 	}
 	return g.release(ctx, pod), nil
 }
+
+// counted is the count of one pod's workload as it was.
+type counted struct {
+	workload policy.Workload
+	known    bool
+}
+
+// workloadOf counts the workload of a pod. At the gate that comes before the lock on
+// promises is taken, as the local nodes do.
+func workloadOf(w policy.Workloads, pod *corev1.Pod) policy.Workloads {
+	workload, known := w.Workload(pod)
+	return counted{workload, known}
+}
+
+// Workload implements policy.Workloads for that pod.
+func (c counted) Workload(*corev1.Pod) (policy.Workload, bool) { return c.workload, c.known }
 
 // release opens our gate and leaves the pod to the scheduler.
 func (g *granter) release(ctx context.Context, pod *corev1.Pod) reconcile.Result {

@@ -47,6 +47,7 @@ const (
 type granter struct {
 	view    View
 	writes  client.Writer
+	budgets *budgets
 	waiting *waiting
 	tell    *teller
 	metrics *metrics
@@ -75,8 +76,10 @@ func (g *granter) feed(ctx context.Context, queue workqueue.TypedRateLimitingInt
 	}
 	g.term.Store(beginTerm(g.view, g.clock))
 	g.waiting.feed(add)
+	cancelBudgets := g.view.Subscribe(g.budgets)
 	cancel := g.view.Subscribe(g.waiting)
 	go func() {
+		defer cancelBudgets()
 		defer cancel()
 		for {
 			select {
@@ -116,6 +119,17 @@ func (g *granter) Reconcile(ctx context.Context, key store.PodKey) (reconcile.Re
 	if d.Action == policy.Grant && g.distrusts(snapshot, d.By) {
 		d = policy.AwaitPressure(d)
 	}
+	if d.Action == policy.Grant {
+		secured, err := g.secure(ctx, pod, d)
+		if err != nil {
+			return reconcile.Result{}, err
+		}
+		if !secured { // another worker was quicker
+			if d, fits = g.evaluate(ctx, snapshot, pod); d.Action == policy.Grant {
+				return reconcile.Result{RequeueAfter: conflictRetry}, nil
+			}
+		}
+	}
 	helps := d.WantOfRoom
 	again, left := d.RequeueAfter, lookAgainMax
 	room := d.Reason
@@ -134,7 +148,8 @@ func (g *granter) Reconcile(ctx context.Context, key store.PodKey) (reconcile.Re
 		}
 	}
 	looks := g.waiting.decided(key.UID, d.Decision, fits, helps)
-	if room == policy.FitsLocally || room == policy.NoVirtualNodeFits || room == policy.SpreadOnly {
+	switch room {
+	case policy.FitsLocally, policy.NoVirtualNodeFits, policy.SpreadOnly, policy.KeptLocal:
 		again = min(lookAgain<<min(max(looks-1, 0), 8), left)
 	}
 
@@ -151,6 +166,12 @@ func (g *granter) Reconcile(ctx context.Context, key store.PodKey) (reconcile.Re
 		g.tell.stays(g.waiting, pod, d.Decision)
 	}
 	return reconcile.Result{RequeueAfter: again}, nil
+}
+
+// secure takes what a grant needs beside the toleration: a place among the replicas
+// that may burst. It is false where somebody else was quicker.
+func (g *granter) secure(ctx context.Context, pod *corev1.Pod, d policy.LateDecision) (bool, error) {
+	return g.budgets.take(ctx, pod, d.Budget)
 }
 
 // refuse tells the owner of a pod that admission passed over, because no cloud
@@ -175,7 +196,7 @@ func (g *granter) evaluate(ctx context.Context, s *policy.Snapshot, pod *corev1.
 			}
 		}
 	}
-	d := policy.EvaluateLate(s, pod.Namespace, pod, local, g.clock.Now())
+	d := policy.EvaluateLate(s, pod.Namespace, pod, local, g.budgets, g.clock.Now())
 	if d.Reason != policy.FitsLocally {
 		last = ""
 	}
@@ -198,7 +219,7 @@ func (g *granter) grant(ctx context.Context, pod *corev1.Pod, d policy.LateDecis
 		return reconcile.Result{}, reconcile.TerminalError(err)
 	}
 	target := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name}}
-	err = g.writes.Patch(ctx, target, client.RawPatch(types.JSONPatchType, patch))
+	err = g.write(ctx, target, d, patch, pod.UID)
 	switch {
 	case err == nil:
 		g.waiting.grant(pod.UID)
@@ -232,6 +253,25 @@ func (g *granter) grant(ctx context.Context, pod *corev1.Pod, d policy.LateDecis
 	}
 	g.metrics.failures.WithLabelValues(causeError).Inc()
 	return reconcile.Result{}, fmt.Errorf("granting pod %s/%s: %w", pod.Namespace, pod.Name, err)
+}
+
+// write patches the pod. A pod that has a place in a budget gives it back when its
+// grant was refused for certain.
+func (g *granter) write(ctx context.Context, pod *corev1.Pod, d policy.LateDecision, patch []byte, uid types.UID) error {
+	if d.Budget == policy.Unbounded {
+		return g.writes.Patch(ctx, pod, client.RawPatch(types.JSONPatchType, patch))
+	}
+	ctx, cancel := context.WithTimeout(ctx, grantTimeout)
+	defer cancel()
+	err := g.writes.Patch(ctx, pod, client.RawPatch(types.JSONPatchType, patch))
+	switch {
+	case err == nil:
+	case apierrors.IsNotFound(err), apierrors.IsConflict(err), apierrors.IsInvalid(err), apierrors.IsForbidden(err):
+		g.budgets.release(uid)
+	default:
+		g.budgets.doubt(uid)
+	}
+	return err
 }
 
 // openedSnapshot is a snapshot and its twin in which no policy is closed or waits

@@ -16,6 +16,13 @@ const (
 	causeError    = "error"    // anything else, tried again
 )
 
+// Results of moving a pod back.
+const (
+	moveEvicted = "evicted"
+	moveRefused = "refused" // by a disruption budget
+	moveFailed  = "failed"  // anything else, tried again
+)
+
 // metrics of the controller. Labels come from closed lists only: no name of a
 // namespace, pod or policy is ever one.
 type metrics struct {
@@ -28,6 +35,8 @@ type metrics struct {
 	failoverMetrics
 	live  prometheus.GaugeFunc
 	gates *prometheus.CounterVec
+	// repatriations are evictions to local nodes.
+	repatriations *prometheus.CounterVec
 }
 
 // What became of pods at our gate.
@@ -72,6 +81,10 @@ func newMetrics(stopped, live func() bool) *metrics {
 			Help:    "Time to count the pods of all policies for their status.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5},
 		}),
+		repatriations: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "autoburst_repatriations_total",
+			Help: "Pods that were to be moved back to local nodes, by what came of it.",
+		}, []string{"result"}),
 		stopped: prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "autoburst_stopped",
 			Help: "1 while this replica sees that an operator has stopped all bursting, 0 otherwise.",
@@ -90,6 +103,9 @@ func newMetrics(stopped, live func() bool) *metrics {
 	for _, cause := range []string{causeChanged, causeRejected, causeError} {
 		m.failures.WithLabelValues(cause)
 	}
+	for _, result := range []string{moveEvicted, moveRefused, moveFailed} {
+		m.repatriations.WithLabelValues(result)
+	}
 	return m
 }
 
@@ -97,7 +113,7 @@ func (m *metrics) register(r prometheus.Registerer) error {
 	return errors.Join(
 		r.Register(m.decisions), r.Register(m.latency), r.Register(m.failures),
 		r.Register(m.waiting), r.Register(m.recount), r.Register(m.stopped),
-		r.Register(m.live), r.Register(m.gates), m.failoverMetrics.register(r))
+		r.Register(m.live), r.Register(m.gates), r.Register(m.repatriations), m.failoverMetrics.register(r))
 }
 
 func (m *metrics) countDecision(d policy.Decision) {

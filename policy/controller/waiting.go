@@ -28,6 +28,9 @@ type waiting struct {
 	pods map[types.UID]*waiter
 	// byNode are the pods that would fit a local node, by that node.
 	byNode map[string]map[types.UID]*waiter
+	// kept are the pods that wait for a place in the budget of their workload, by
+	// the UID of their owner.
+	kept map[string]map[types.UID]*waiter
 	// wanting counts, by what decides, the pods that bursting would help.
 	wanting map[policy.Ref]int32
 	add     func(key store.PodKey, urgent bool)
@@ -36,6 +39,7 @@ type waiting struct {
 // waiter is one pod without a node.
 type waiter struct {
 	key           store.PodKey
+	owner         string // UID of what owns it, "" for none
 	unschedulable bool
 	gated         bool // it bears our scheduling gate
 	granted       bool
@@ -62,6 +66,7 @@ func newWaiting(c clock.PassiveClock, m *metrics, g *gates) *waiting {
 		rules:   newBell(),
 		pods:    make(map[types.UID]*waiter),
 		byNode:  make(map[string]map[types.UID]*waiter),
+		kept:    make(map[string]map[types.UID]*waiter),
 		wanting: make(map[policy.Ref]int32),
 		add:     func(store.PodKey, bool) {},
 	}
@@ -73,7 +78,7 @@ func (w *waiting) PodPending(p *corev1.Pod) {
 	defer w.mu.Unlock()
 	e, known := w.pods[p.UID]
 	if !known {
-		e = &waiter{key: store.KeyOf(p)}
+		e = &waiter{key: store.KeyOf(p), owner: policy.RevisionOf(p).Owner}
 		w.pods[p.UID] = e
 	}
 	_, now := policy.Unschedulable(p)
@@ -103,6 +108,15 @@ func (w *waiting) RoomShrank(node string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, e := range w.byNode[node] {
+		w.queue(e, true)
+	}
+}
+
+// WorkloadChanged implements store.WorkloadListener: others of its pods may burst.
+func (w *waiting) WorkloadChanged(owner string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, e := range w.kept[owner] {
 		w.queue(e, true)
 	}
 }
@@ -193,6 +207,17 @@ func (w *waiting) file(e *waiter, reason policy.Reason, fits string, wants polic
 		}
 		if reason != "" {
 			w.metrics.waiting.WithLabelValues(string(reason)).Inc()
+		}
+		if e.reason == policy.KeptLocal {
+			if delete(w.kept[e.owner], e.key.UID); len(w.kept[e.owner]) == 0 {
+				delete(w.kept, e.owner)
+			}
+		}
+		if reason == policy.KeptLocal && e.owner != "" {
+			if w.kept[e.owner] == nil {
+				w.kept[e.owner] = make(map[types.UID]*waiter)
+			}
+			w.kept[e.owner][e.key.UID] = e
 		}
 		e.reason = reason
 	}

@@ -52,6 +52,7 @@ type policyVersion struct {
 	generation int64
 	open       bool
 	suspended  string
+	moves      string
 }
 
 // policyEntry is a compiled policy and what it was compiled from.
@@ -67,6 +68,7 @@ func (s *Store) setPolicy(meta metav1.Object, status *v1alpha1.BurstPolicyStatus
 		generation: meta.GetGeneration(),
 		open:       policy.IsUnderPressure(status.Conditions),
 		suspended:  suspensions(status.Targets),
+		moves:      movesOf(status.Moves),
 	}
 	key := policyKey{meta.GetNamespace(), meta.GetName()}
 	s.mu.Lock()
@@ -79,6 +81,16 @@ func (s *Store) setPolicy(meta metav1.Object, status *v1alpha1.BurstPolicyStatus
 	compiled.Suspend(status.Targets)
 	s.policies[key] = policyEntry{version, compiled}
 	s.mark(policySection)
+}
+
+// movesOf tells apart the states of what a policy remembers as moved.
+func movesOf(moves []v1alpha1.Move) string {
+	var b strings.Builder
+	for i := range moves {
+		m := &moves[i]
+		fmt.Fprintf(&b, "%s %d %t %d\n", m.UID, m.Time.Unix(), m.HeldUntil != nil, m.Next.Unix())
+	}
+	return b.String()
 }
 
 // suspensions tells apart the states of targets as far as they are suspended.

@@ -17,6 +17,7 @@ type podEntry struct {
 	bound time.Time    // when it was seen to get one, zero where it had one before
 	used  policy.Usage // on that node
 	terms []string
+	seat  policy.Seat // in its workload
 }
 
 // podHandler feeds pod events in. An update may put one pod in the place of
@@ -41,12 +42,17 @@ func (h podHandler) OnUpdate(before, obj any) {
 }
 
 func (h podHandler) OnDelete(obj any) {
-	if gone, ok := obj.(toolscache.DeletedFinalStateUnknown); ok {
-		obj = gone.Obj
-	}
-	if p, ok := obj.(*corev1.Pod); ok {
+	if p, ok := last(obj).(*corev1.Pod); ok {
 		h.s.dropPod(p)
 	}
+}
+
+// last is the last known state of what was deleted.
+func last(obj any) any {
+	if gone, ok := obj.(toolscache.DeletedFinalStateUnknown); ok {
+		return gone.Obj
+	}
+	return obj
 }
 
 // setPod takes in the newest state of a pod. A pod that is being deleted counts
@@ -76,6 +82,7 @@ func (s *Store) setPod(p *corev1.Pod) {
 		}
 	}
 	e.pod = p
+	s.seat(e, p)
 	if p.Spec.NodeName == "" {
 		s.pending[p.UID] = p
 		for _, l := range s.listeners {
@@ -107,6 +114,7 @@ func (s *Store) forget(p *corev1.Pod) {
 	}
 	s.changes.Add(1)
 	s.occupy(e, "", policy.Usage{})
+	s.seat(e, nil)
 	if s.terms.Remove(e.terms) {
 		s.mark(termSection)
 	}

@@ -138,7 +138,7 @@ func large(b *testing.B) (*Store, []toolscache.Indexer) {
 		if err := policies.Add(p); err != nil {
 			b.Fatal(err)
 		}
-		s.setPolicy(p, nil, func() *policy.Policy { return policy.Compile(p) })
+		s.setPolicy(p, &p.Status, func() *policy.Policy { return policy.Compile(p) })
 	}
 	h, shared := podHandler{s}, newInterner()
 	for i := range scalePods {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	toolscache "k8s.io/client-go/tools/cache"
@@ -86,6 +87,7 @@ type Store struct {
 	virtual     map[string]*account
 	softTaints  map[string]bool // ready local nodes that bear a soft taint
 	locals      locals
+	census      policy.Census
 	stopped     bool
 	lease       lease
 }
@@ -191,6 +193,8 @@ func (s *Store) Attach(ctx context.Context, informers Informers) error {
 			},
 			func(p *v1alpha1.ClusterBurstPolicy) { s.dropPolicy(p) })},
 		{&corev1.Pod{}, podHandler{s}},
+		{&appsv1.ReplicaSet{}, ownerHandler{s}},
+		{&appsv1.StatefulSet{}, ownerHandler{s}},
 	} {
 		informer, err := informers.GetInformer(ctx, feed.obj, cache.BlockUntilSynced(false))
 		if err != nil {

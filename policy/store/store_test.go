@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -23,6 +24,7 @@ import (
 // sources are real informers on watches that a test writes.
 type sources struct {
 	namespaces, nodes, policies, clusterPolicies, pods *fcache.FakeControllerSource
+	replicaSets, statefulSets                          *fcache.FakeControllerSource
 	informers                                          map[string]toolscache.SharedIndexInformer
 }
 
@@ -31,7 +33,8 @@ func newSources(t *testing.T) *sources {
 	s := &sources{
 		namespaces: fcache.NewFakeControllerSource(), nodes: fcache.NewFakeControllerSource(),
 		policies: fcache.NewFakeControllerSource(), clusterPolicies: fcache.NewFakeControllerSource(),
-		pods: fcache.NewFakeControllerSource(), informers: map[string]toolscache.SharedIndexInformer{},
+		pods: fcache.NewFakeControllerSource(), replicaSets: fcache.NewFakeControllerSource(), statefulSets: fcache.NewFakeControllerSource(),
+		informers: map[string]toolscache.SharedIndexInformer{},
 	}
 	for _, x := range []struct {
 		source    *fcache.FakeControllerSource
@@ -43,6 +46,8 @@ func newSources(t *testing.T) *sources {
 		{s.policies, &v1alpha1.BurstPolicy{}, nil},
 		{s.clusterPolicies, &v1alpha1.ClusterBurstPolicy{}, nil},
 		{s.pods, &corev1.Pod{}, trim(TrimPod)},
+		{s.replicaSets, &appsv1.ReplicaSet{}, trimOwner},
+		{s.statefulSets, &appsv1.StatefulSet{}, trimOwner},
 	} {
 		informer := toolscache.NewSharedIndexInformer(x.source, x.obj, 0, toolscache.Indexers{})
 		if x.transform != nil {
@@ -68,6 +73,10 @@ func typeName(o any) string {
 		return "clusterpolicy"
 	case *corev1.Pod:
 		return "pod"
+	case *appsv1.ReplicaSet:
+		return "replicaset"
+	case *appsv1.StatefulSet:
+		return "statefulset"
 	}
 	return ""
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"strings"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -35,6 +36,9 @@ func CacheOptions() cache.Options {
 			})),
 			&corev1.Node{}:      trimmed(trim(TrimNode)),
 			&corev1.Namespace{}: trimmed(trim(trimNamespace)),
+
+			&appsv1.ReplicaSet{}:  trimmed(trimOwner),
+			&appsv1.StatefulSet{}: trimmed(trimOwner),
 		},
 	}
 }
@@ -87,6 +91,9 @@ func TrimPod(p *corev1.Pod) {
 			break
 		}
 		status.Reason = waitsForRoom(p)
+		if p.Annotations[v1alpha1.GrantAnnotation] != "" { // it may be moved back after a while
+			status.StartTime = p.Status.StartTime
+		}
 		status.ContainerStatuses = resizing(p.Spec.Containers, p.Status.ContainerStatuses)
 		status.InitContainerStatuses = resizing(p.Spec.InitContainers, p.Status.InitContainerStatuses)
 		p.Spec = corev1.PodSpec{

@@ -8,6 +8,7 @@ package v1alpha1
 import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
@@ -97,7 +98,8 @@ type BurstPolicySpec struct {
 	// keepLocal is how many replicas of each workload never burst: a number, or a
 	// percentage of the workload's replicas, rounded up. A Deployment counts as one
 	// workload across its ReplicaSets, and so does each StatefulSet, each Job, each
-	// other owner of pods, and each pod without an owner. Default 0.
+	// other owner of pods, and each pod without an owner. Of a rolling update each
+	// revision counts by itself. Default 0.
 	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:XValidation:rule="type(self) == int ? self >= 0 : self.matches('^(100|[1-9]?[0-9])%$')",message="must be a whole number of at least 0, or a percentage from 0% to 100%"
 	// +optional
@@ -306,7 +308,47 @@ type BurstPolicyStatus struct {
 	// +listMapKey=name
 	// +optional
 	Targets []TargetStatus `json:"targets,omitempty"`
+
+	// moves are the workloads of which a pod was moved back to a local node lately,
+	// or is about to be. It is the controller's memory and must not be edited.
+	// +kubebuilder:validation:MaxItems=100
+	// +listType=map
+	// +listMapKey=kind
+	// +listMapKey=namespace
+	// +listMapKey=name
+	// +optional
+	Moves []Move `json:"moves,omitempty"`
 }
+
+// Move is the last pod of a workload that was moved back to a local node.
+type Move struct {
+	// kind of the workload, such as Deployment.
+	Kind string `json:"kind"`
+	// namespace of the workload.
+	Namespace string `json:"namespace"`
+	// name of the workload.
+	Name string `json:"name"`
+	// pod that was moved, by name.
+	Pod string `json:"pod"`
+	// uid of that pod.
+	UID types.UID `json:"uid"`
+	// time when this was written down; the pod is evicted right after.
+	Time metav1.Time `json:"time"`
+	// heldUntil is until when no pod of the workload bursts. Absent once that is
+	// over.
+	// +optional
+	HeldUntil *metav1.Time `json:"heldUntil,omitempty"`
+	// next is when a pod of the workload may be moved again at the earliest.
+	Next metav1.Time `json:"next"`
+	// bounced counts how often in a row pods of the workload burst again after one
+	// was moved. Each time doubles the pause.
+	// +optional
+	Bounced int32 `json:"bounced,omitempty"`
+}
+
+// MaxMoves is how many workloads a policy remembers as moved. While there are as
+// many, none of its pods is moved.
+const MaxMoves = 100
 
 // PodCounts counts pods that are not finished.
 type PodCounts struct {

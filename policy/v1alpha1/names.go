@@ -34,6 +34,10 @@ const (
 	// DecisionGate is the scheduling gate of a pod for which the controller has yet
 	// to decide. Only pods of policies with nodeAutoscaler BurstFirst get it.
 	DecisionGate = "autoburst.io/decision"
+
+	// RepatriateAnnotation is set by users, to "Never", on a pod that is not to be
+	// moved back to a local node.
+	RepatriateAnnotation = "autoburst.io/repatriate"
 )
 
 // BurstDeletionCost is the pod deletion cost (annotation

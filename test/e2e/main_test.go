@@ -130,7 +130,7 @@ func namespace(t *testing.T, prefix string, annotations map[string]string) strin
 	}
 	t.Cleanup(func() {
 		ctx := context.Background()
-		if _, err := system.Kubectl(ctx, "", "--namespace="+name, "delete", "deployments,daemonsets,jobs,pods", "--all", "--wait=false"); err != nil {
+		if _, err := system.Kubectl(ctx, "", "--namespace="+name, "delete", "deployments,replicasets,daemonsets,jobs,pods", "--all", "--wait=false"); err != nil {
 			t.Error(err)
 		}
 		eventually(t, time.Minute, "the pods of namespace "+name+" and their container groups are gone", func(ctx context.Context) (bool, error) {
