@@ -117,7 +117,12 @@ type Repatriation struct {
 }
 
 // Amount is a size or a sum of sizes of pods.
-type Amount struct{ Pods, MilliCPU, Memory int64 }
+type Amount struct {
+	Pods     int64 `json:"pods,omitempty"`
+	MilliCPU int64 `json:"milliCPU,omitempty"`
+	// Memory is in bytes.
+	Memory int64 `json:"memory,omitempty"`
+}
 
 // Unlimited is the bound of a resource that has none.
 const Unlimited = math.MaxInt64
