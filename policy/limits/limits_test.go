@@ -29,7 +29,7 @@ type world struct {
 	pods      map[types.UID]*pod
 	persisted []byte // nil before the first
 	history   [][]byte
-	version   int    // its resourceVersion
+	version   int // its resourceVersion
 	beats     map[string]beat
 
 	// On their way: pods that were admitted, and patches of late grants.
