@@ -29,12 +29,12 @@ func Evaluate(s *Snapshot, namespace string, pod *corev1.Pod) Decision {
 		return d.with(Wait, Stopped, "")
 	}
 	if d.Action != Wait || d.Reason != "" {
-		return d
+		return withinLimits(s, namespace, pod, d, c)
 	}
 	if r, detail := localFirst(s, namespace, pod, &d, c); r != LocalFirst {
 		return d.with(Wait, r, detail)
 	}
-	return d.with(Grant, LocalFirst, "")
+	return withinLimits(s, namespace, pod, d.with(Grant, LocalFirst, ""), c)
 }
 
 // with sets the outcome. The message is the reason's sentence and the detail.

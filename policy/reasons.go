@@ -39,6 +39,8 @@ const (
 	NoCapacity         Reason = "NoCapacity"
 	PressureClosed     Reason = "PressureClosed"
 	AfterPending       Reason = "AfterPending"
+	LimitReached       Reason = "LimitReached"
+	LimitWithheld      Reason = "LimitWithheld"
 
 	CustomScheduler       Reason = "CustomScheduler"
 	LocalSoftTaint        Reason = "LocalSoftTaint"
@@ -97,6 +99,9 @@ var sentences = []struct {
 	{NoCapacity, "Every cloud that the pod may burst to has refused pods lately, so the pod may burst once one of them is tried again."},
 	{PressureClosed, "The policy lets pods burst under pressure only, and there is none."},
 	{AfterPending, "The policy lets the pod burst only after it has been unschedulable for some time."},
+
+	{LimitReached, "A limit leaves no room for the pod, so it stays a candidate for local nodes and waits for room."},
+	{LimitWithheld, "A limit binds the pod and room under it is not at hand, so the controller grants the pod in its turn once it is unschedulable."},
 
 	{CustomScheduler, "The pod has a scheduler of its own, so it may burst once that scheduler finds it unschedulable."},
 	{LocalSoftTaint, "A local node bears a taint of effect PreferNoSchedule, so the pod may burst once it is unschedulable."},

@@ -36,6 +36,9 @@ type Snapshot struct {
 	// pull or push other pods in the scheduler's scores: preferred terms, and
 	// required affinity terms.
 	InterPodTerms []InterPodTerm
+	// Usage is what counts against limits, where it is known. A grant is withheld by
+	// it, but takes room elsewhere: see Decision.Charges.
+	Usage map[Account]Amount
 	// Stopped is true while the operator's switch is on: nobody is granted
 	// anything, whatever the mode.
 	Stopped bool

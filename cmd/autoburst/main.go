@@ -63,17 +63,22 @@ func run(ctx context.Context, o options, logger logr.Logger) error {
 	if err := attachSwitch(ctx, mgr, cfg, o, view); err != nil {
 		return err
 	}
+	held, limits, err := attachLimits(ctx, mgr, cfg, o, view)
+	if err != nil {
+		return err
+	}
 	if err := webhook.Register(mgr.GetWebhookServer(), webhook.Options{
-		Snapshots: view, Pods: view, ReleaseNamespace: o.namespace, Registerer: metrics.Registry, Logger: logger.WithName("webhook"),
+		Snapshots: view, Pods: view, Shares: held, ReleaseNamespace: o.namespace, Registerer: metrics.Registry, Logger: logger.WithName("webhook"),
 	}); err != nil {
 		return err
 	}
 	if err := controller.AddTo(mgr, controller.Options{
 		View: view, Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: mgr.GetEventRecorder("autoburst"), Registerer: metrics.Registry,
+		Limits: limits,
 	}); err != nil {
 		return err
 	}
-	for _, r := range []manager.Runnable{view, authority} {
+	for _, r := range []manager.Runnable{view, authority, held} {
 		if err := mgr.Add(r); err != nil {
 			return fmt.Errorf("adding %T: %w", r, err)
 		}

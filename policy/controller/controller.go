@@ -47,6 +47,13 @@ type View interface {
 	Pods(namespace string) []*corev1.Pod
 	// PodChanges counts pod events.
 	PodChanges() uint64
+	// PodVersion is the largest resourceVersion of a pod that was seen.
+	PodVersion() uint64
+	// IsLocal tells whether a node exists and is not virtual.
+	IsLocal(node string) bool
+	// SubscribePods tells a listener of all pods until the returned function is
+	// called.
+	SubscribePods(l store.PodListener) (cancel func())
 	// Subscribe tells a listener of changes until the returned function is called.
 	Subscribe(l store.Listener) (cancel func())
 }
@@ -67,6 +74,8 @@ type Options struct {
 	Registerer prometheus.Registerer
 	// Workers is how many grants are written at once. Zero means DefaultWorkers.
 	Workers int
+	// Limits lets grants be made under limits; without it they wait.
+	Limits *LimitOptions
 	// Clock measures waits. Nil means the real clock.
 	Clock clock.Clock
 }
@@ -99,7 +108,11 @@ func AddTo(mgr manager.Manager, o Options) error {
 	if err := c.Watch(source.TypedFunc[store.PodKey](p.granter.feed)); err != nil {
 		return fmt.Errorf("feeding the late-grant controller: %w", err)
 	}
-	for _, r := range []manager.Runnable{p.observer, p.served, p.stamper} {
+	runnables := []manager.Runnable{p.observer, p.served, p.stamper}
+	if o.Limits != nil {
+		runnables = append(runnables, p.keeper)
+	}
+	for _, r := range runnables {
 		if err := mgr.Add(r); err != nil {
 			return fmt.Errorf("adding %T: %w", r, err)
 		}
@@ -110,6 +123,7 @@ func AddTo(mgr manager.Manager, o Options) error {
 // parts are what runs on the elected replica.
 type parts struct {
 	granter  *granter
+	keeper   *keeper
 	observer *observer
 	served   *served
 	stamper  *stamper
@@ -129,10 +143,13 @@ func newParts(o Options) (*parts, error) {
 	tell := newTeller(o.Recorder, o.Clock)
 	w := newWaiting(o.Clock, m)
 	rules := newBell()
+	k := newKeeper(o, w, m)
 	return &parts{
-		granter: &granter{view: o.View, writes: o.Client, waiting: w, tell: tell, metrics: m, clock: o.Clock},
+		keeper:  k,
+		granter: &granter{limits: k, view: o.View, writes: o.Client, waiting: w, tell: tell, metrics: m, clock: o.Clock},
 		observer: &observer{
-			view: o.View, reads: o.Client, writes: o.Client.Status(), waiting: w, tell: tell, metrics: m, clock: o.Clock,
+			limits: k,
+			view:   o.View, reads: o.Client, writes: o.Client.Status(), waiting: w, tell: tell, metrics: m, clock: o.Clock,
 			rules: rules, outcomes: newOutcomes(o.Clock, rules, m), limit: flowcontrol.NewTokenBucketRateLimiterWithClock(statusPerSecond, statusBurst, limiterClock{o.Clock}),
 			pressure: make(map[types.UID]policy.Pressure),
 		},

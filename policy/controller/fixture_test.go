@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"math"
 	"strings"
 	"sync"
 	"testing"
@@ -68,6 +69,12 @@ func (v *view) PodChanges() uint64 {
 	defer v.mu.Unlock()
 	return v.changes
 }
+
+func (v *view) PodVersion() uint64 { return math.MaxUint64 }
+
+func (v *view) IsLocal(string) bool { return false }
+
+func (v *view) SubscribePods(store.PodListener) func() { return func() {} }
 
 func (v *view) Subscribe(l store.Listener) func() {
 	v.mu.Lock()

@@ -48,6 +48,7 @@ type granter struct {
 	view    View
 	writes  client.Writer
 	waiting *waiting
+	limits  *keeper
 	tell    *teller
 	metrics *metrics
 	clock   clock.Clock
@@ -95,10 +96,12 @@ func (g *granter) Reconcile(ctx context.Context, key store.PodKey) (reconcile.Re
 	pod, pending := g.view.Pending(key.UID)
 	since, waits := g.waiting.take(key.UID)
 	if !pending || !waits {
+		g.limits.withdraw(key.UID)
 		return reconcile.Result{}, nil
 	}
 	snapshot := g.view.Snapshot()
 	if _, ok := policy.Unschedulable(pod); !ok {
+		g.limits.withdraw(key.UID)
 		g.refuse(snapshot, pod)
 		return reconcile.Result{}, nil
 	}
@@ -115,8 +118,15 @@ func (g *granter) Reconcile(ctx context.Context, key store.PodKey) (reconcile.Re
 		helps = open.Action == policy.Grant || open.Reason == policy.AfterPending
 		again, room = open.RequeueAfter, open.Reason
 	}
+	d, err := g.takeRoom(ctx, pod, d)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	if d.Reason == policy.LimitWithheld {
+		again, room = d.RequeueAfter, d.Reason
+	}
 	looks := g.waiting.decided(key.UID, d.Decision, fits, helps)
-	if room == policy.FitsLocally || room == policy.NoVirtualNodeFits {
+	if room == policy.FitsLocally || room == policy.NoVirtualNodeFits || room == policy.LimitWithheld {
 		again = min(lookAgain<<min(max(looks-1, 0), 8), lookAgainMax)
 	}
 
@@ -124,9 +134,9 @@ func (g *granter) Reconcile(ctx context.Context, key store.PodKey) (reconcile.Re
 	case policy.Grant:
 		return g.grant(ctx, pod, d, since)
 	case policy.Wait:
-		// A pod that fits locally is mostly about to be placed: say so only when
-		// it still is not at the second look.
-		if d.Reason != policy.AlreadyGranted && (d.Reason != policy.FitsLocally || looks > 1) {
+		// A pod that fits locally is mostly about to be placed, and room that is
+		// withheld about to be had: say so only when it still is so at the second look.
+		if d.Reason != policy.AlreadyGranted && (d.Reason != policy.FitsLocally && d.Reason != policy.LimitWithheld || looks > 1) {
 			g.tell.waits(g.waiting, pod, d.Decision)
 		}
 	case policy.StayLocal:
@@ -157,11 +167,36 @@ func (g *granter) evaluate(s *policy.Snapshot, pod *corev1.Pod) (policy.LateDeci
 			}
 		}
 	}
+	if s.Usage != nil { // the ledger knows better
+		twin := *s
+		twin.Usage = nil
+		s = &twin
+	}
 	d := policy.EvaluateLate(s, pod.Namespace, pod, local, g.clock.Now())
 	if d.Reason != policy.FitsLocally {
 		last = ""
 	}
 	return d, last
+}
+
+// takeRoom reserves room for a grant under the limits that bind the pod, which
+// makes the decision one that waits where there is none.
+func (g *granter) takeRoom(ctx context.Context, pod *corev1.Pod, d policy.LateDecision) (policy.LateDecision, error) {
+	if d.Action != policy.Grant || len(d.Charges) == 0 {
+		g.limits.withdraw(pod.UID)
+		return d, nil
+	}
+	got, err := g.limits.reserve(ctx, pod, d.Charges)
+	switch r := got.refused; {
+	case err != nil:
+		return d, err
+	case got.closed, r != nil && r.Queued:
+		// It is looked at again as soon as its turn has come, or else then.
+		d.Decision, d.RequeueAfter = d.Withheld(), lookAgain
+	case r != nil:
+		d.Decision = d.OverLimit(r.Account, r.Used, r.Limits)
+	}
+	return d, nil
 }
 
 // grant writes the toleration. The patch fails when the pod is another one by
@@ -171,6 +206,7 @@ func (g *granter) grant(ctx context.Context, pod *corev1.Pod, d policy.LateDecis
 	if err != nil {
 		return reconcile.Result{}, reconcile.TerminalError(err)
 	}
+	g.limits.sent(pod.UID)
 	target := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name}}
 	err = g.writes.Patch(ctx, target, client.RawPatch(types.JSONPatchType, patch))
 	switch {
@@ -181,8 +217,10 @@ func (g *granter) grant(ctx context.Context, pod *corev1.Pod, d policy.LateDecis
 		log.FromContext(ctx).V(1).Info("Granted", "policy", d.By.String(), "target", d.Target)
 		return reconcile.Result{}, nil
 	case apierrors.IsNotFound(err):
+		g.limits.failed(pod.UID)
 		return reconcile.Result{}, nil
 	case apierrors.IsConflict(err), apierrors.IsInvalid(err):
+		g.limits.failed(pod.UID)
 		// A failed test of the patch comes as Invalid, and so does a toleration
 		// that is refused. Only the second repeats for the same version.
 		if g.waiting.conflict(pod.UID, pod.ResourceVersion) < rejectedAfter {
@@ -191,6 +229,8 @@ func (g *granter) grant(ctx context.Context, pod *corev1.Pod, d policy.LateDecis
 		}
 		fallthrough
 	case apierrors.IsForbidden(err):
+		g.limits.failed(pod.UID)
+		g.limits.withdraw(pod.UID)
 		g.metrics.failures.WithLabelValues(causeRejected).Inc()
 		g.tell.rejected(g.waiting, pod, d.Decision, err)
 		log.FromContext(ctx).Info("The API server refuses the toleration; it is tried again later",

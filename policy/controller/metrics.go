@@ -16,6 +16,13 @@ const (
 	causeError    = "error"    // anything else, tried again
 )
 
+// Results of writes of the ledger of limits.
+const (
+	resultWritten  = "written"
+	resultConflict = "conflict" // another has written it meanwhile
+	resultFailed   = "failed"   // anything else, tried again
+)
+
 // metrics of the controller. Labels come from closed lists only: no name of a
 // namespace, pod or policy is ever one.
 type metrics struct {
@@ -26,6 +33,8 @@ type metrics struct {
 	recount   prometheus.Histogram
 	stopped   prometheus.GaugeFunc
 	failoverMetrics
+	// ledgerWrites counts writes of the ledger of limits, by result.
+	ledgerWrites *prometheus.CounterVec
 }
 
 // newMetrics takes what tells whether bursting is stopped. Every replica shows
@@ -66,6 +75,13 @@ func newMetrics(stopped func() bool) *metrics {
 		}),
 	}
 	m.failoverMetrics = newFailoverMetrics()
+	m.ledgerWrites = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "autoburst_ledger_writes_total",
+		Help: "Writes of the ledger of limits by the elected replica, by result.",
+	}, []string{"result"})
+	for _, result := range []string{resultWritten, resultConflict, resultFailed} {
+		m.ledgerWrites.WithLabelValues(result)
+	}
 	// A series that is there from the start lets an alert see the first failure.
 	for _, cause := range []string{causeChanged, causeRejected, causeError} {
 		m.failures.WithLabelValues(cause)
@@ -76,7 +92,7 @@ func newMetrics(stopped func() bool) *metrics {
 func (m *metrics) register(r prometheus.Registerer) error {
 	return errors.Join(
 		r.Register(m.decisions), r.Register(m.latency), r.Register(m.failures),
-		r.Register(m.waiting), r.Register(m.recount), r.Register(m.stopped),
+		r.Register(m.waiting), r.Register(m.recount), r.Register(m.stopped), r.Register(m.ledgerWrites),
 		m.failoverMetrics.register(r))
 }
 

@@ -82,6 +82,11 @@ func (l *Ledger) strike(s *Share) {
 // shares having consumed so much of each.
 func (l *Ledger) Heard(replica string, closed map[string]policy.Amount, now time.Time) {
 	l.replicas[replica] = true
+	l.Closed(replica, closed, now)
+}
+
+// Closed takes in what a heartbeat said that may be an old one.
+func (l *Ledger) Closed(replica string, closed map[string]policy.Amount, now time.Time) {
 	for id, consumed := range closed {
 		if s := l.shares[id]; s != nil && s.Replica == replica && !s.Closed {
 			l.close(s, consumed.Min(s.Size), now.Add(InFlight))

@@ -59,6 +59,8 @@ type Store struct {
 	snapshot atomic.Pointer[policy.Snapshot]
 	synced   atomic.Bool
 	changes  atomic.Uint64 // pod events
+	// podVersion is that of PodVersion.
+	podVersion atomic.Uint64
 
 	coalesce time.Duration
 	clock    clock.Clock
@@ -69,21 +71,23 @@ type Store struct {
 	// switchFeed is nil where no switch is attached.
 	switchFeed toolscache.ResourceEventHandlerRegistration
 
-	mu          sync.Mutex // guards all below
-	listeners   map[int]Listener
-	lastID      int
-	dirty       section
-	namespaces  map[string]policy.Namespace
-	policies    map[policyKey]policyEntry
-	terms       policy.Terms
-	pods        map[types.UID]*podEntry
-	byNamespace map[string]map[types.UID]*podEntry
-	pending     map[types.UID]*corev1.Pod
-	nodes       map[string]*account
-	virtual     map[string]*account
-	softTaints  map[string]bool // ready local nodes that bear a soft taint
-	locals      locals
-	stopped     bool
+	mu        sync.Mutex // guards all below
+	listeners map[int]Listener
+	// podListeners hear of every pod.
+	podListeners []PodListener
+	lastID       int
+	dirty        section
+	namespaces   map[string]policy.Namespace
+	policies     map[policyKey]policyEntry
+	terms        policy.Terms
+	pods         map[types.UID]*podEntry
+	byNamespace  map[string]map[types.UID]*podEntry
+	pending      map[types.UID]*corev1.Pod
+	nodes        map[string]*account
+	virtual      map[string]*account
+	softTaints   map[string]bool // ready local nodes that bear a soft taint
+	locals       locals
+	stopped      bool
 }
 
 // policyKey names a policy; the namespace of a ClusterBurstPolicy is empty.
@@ -99,8 +103,9 @@ const (
 	roomSection // room on virtual nodes
 	termSection
 	switchSection
+	usageSection // what counts against limits
 
-	allSections = namespaceSection | policySection | nodeSection | roomSection | termSection | switchSection
+	allSections = namespaceSection | policySection | nodeSection | roomSection | termSection | switchSection | usageSection
 	// lateSections are those whose change may change a late decision.
 	lateSections = namespaceSection | policySection | nodeSection | switchSection
 )

@@ -30,6 +30,9 @@ const (
 	// deletion cost were written: "Binding", in the request that bound it, or
 	// "Later". It is absent while nothing was.
 	StampedAnnotation = "autoburst.io/stamped"
+	// ShareAnnotation on a pod says from which shares of limits it was granted at
+	// admission, so that it is not counted twice.
+	ShareAnnotation = "autoburst.io/share"
 )
 
 // BurstDeletionCost is the pod deletion cost (annotation
