@@ -25,6 +25,8 @@ var rules = map[string][]string{
 	"policy/v1alpha1":        {"cmd/...", "policy", "policy/burstable", "policy/store", "policy/controller", "webhook/...", "vnode", "providers/..."},
 	"policy/burstable":       {"cmd/...", "policy", "policy/v1alpha1", "policy/store", "policy/controller", "webhook/...", "vnode", "providers/...", clientGo, controllerRuntime, prometheus},
 	"policy":                 {"policy/store", "policy/controller", "webhook/...", "vnode", "providers/...", clientGo, controllerRuntime, prometheus},
+	"policy/limits":          {"policy/store", "policy/shares", "policy/controller", "webhook/...", "vnode", "providers/...", clientGo, controllerRuntime, prometheus},
+	"policy/shares":          {"policy/controller", "webhook/...", "vnode", "providers/...", virtualKubelet, alibaba, azure},
 	"policy/store":           {"webhook/...", "vnode", "providers/...", virtualKubelet, alibaba, azure},
 	"policy/controller":      {"webhook/...", "vnode", "providers/...", virtualKubelet, alibaba, azure},
 	"webhook/...":            {"policy/store", "policy/controller", "vnode", "providers/...", virtualKubelet, alibaba, azure},
