@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -23,12 +24,13 @@ func (p *Policy) limited() bool {
 	return false
 }
 
-// each calls f with every policy that selects a pod with these labels.
-func (b *byLabel) each(pod map[string]string, f func(*Policy)) {
+// each calls f with every policy that selects a pod with these labels, in order.
+func (b *byLabel) each(pod labels.Set, f func(*Policy)) {
+	var hits []int
 	at := func(places []int) {
 		for _, i := range places {
-			if b.policies[i].PodSelector.Matches(labels.Set(pod)) {
-				f(b.policies[i])
+			if b.policies[i].PodSelector.Matches(pod) {
+				hits = append(hits, i)
 			}
 		}
 	}
@@ -38,6 +40,10 @@ func (b *byLabel) each(pod map[string]string, f func(*Policy)) {
 			at(b.valued[label{key, value}])
 			at(b.present[key])
 		}
+	}
+	slices.Sort(hits)
+	for _, i := range hits {
+		f(b.policies[i])
 	}
 }
 
