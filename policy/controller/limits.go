@@ -400,6 +400,7 @@ func (k *keeper) open(ledger *limits.Ledger) {
 	k.ledger = ledger
 	k.written, k.writtenLazy = ledger.Version()
 	k.inbox.put(func() { k.inbox.rules = true })
+	k.waiting.rules.ring() // pods that were told to wait for this
 }
 
 // turn brings the ledger up to date, persists it, and wakes the pods that can be

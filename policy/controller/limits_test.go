@@ -108,9 +108,9 @@ func TestReserve(t *testing.T) {
 	clients := apiServer()
 	k, ended := f.keep(clients, "one")
 	charge := []policy.Charge{{Account: webAccount, Amount: policy.Amount{Pods: 1}}}
-	reserve := func(k *keeper, name string) outcome {
+	reserve := func(k *keeper, name string) answer {
 		t.Helper()
-		var got outcome
+		var got answer
 		eventually(t, "the new limit has settled", func() bool {
 			o, err := k.reserve(t.Context(), unschedulable(name), charge)
 			if err != nil {

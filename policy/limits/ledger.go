@@ -212,7 +212,7 @@ func (l *Ledger) Observe(o Observation) {
 		}
 	}
 	if e.reserved != nil && (o.Settled || covers(seen, e.reserved)) {
-		e.reserved = nil
+		e.reserved, e.hold, e.before = nil, time.Time{}, time.Time{}
 		l.lazy++
 	}
 	l.count(o.UID, e)
