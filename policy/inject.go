@@ -41,6 +41,8 @@ func Inject(pod *corev1.Pod, d Decision) *corev1.Pod {
 		pod.Annotations[v1alpha1.GrantAnnotation] = GrantAdmission
 		if d.Shares != "" {
 			pod.Annotations[v1alpha1.ShareAnnotation] = d.Shares
+		} else {
+			delete(pod.Annotations, v1alpha1.ShareAnnotation) // of another pod
 		}
 	} else if len(missing(pod, d.Tolerations)) > 0 {
 		// Copied along from the manifest of another pod.
