@@ -44,6 +44,9 @@ const (
 	// many pods a page of it holds.
 	freshPause = 5 * time.Second
 	freshPage  = 1000
+	// freshRest is how long the rest of what an informer has listed anew may take,
+	// once the newest of it has arrived: a list, unlike a watch, is in no order.
+	freshRest = 100 * time.Millisecond
 )
 
 // LimitOptions are what the elected replica needs to keep limits.
@@ -362,14 +365,20 @@ func (k *keeper) refresh(ctx context.Context) error {
 			break
 		}
 	}
-	for k.view.PodVersion() < newest {
+	for pause := gather; ; {
+		known := k.view.PodVersion() >= newest
+		if known {
+			pause = freshRest
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-k.clock.After(gather):
+		case <-k.clock.After(pause):
+		}
+		if known {
+			return nil
 		}
 	}
-	return nil
 }
 
 // listen starts to hear the heartbeats of the replicas.
