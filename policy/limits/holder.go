@@ -1,7 +1,6 @@
 package limits
 
 import (
-	"cmp"
 	"iter"
 	"strconv"
 	"strings"
@@ -52,7 +51,7 @@ func (h *Holder) Replica() string {
 func (h *Holder) Take(charges []policy.Charge, now time.Time) (stamp string, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.renewed.IsZero() || now.Sub(h.renewed) >= Renewal {
+	if !h.usable(now) {
 		return "", false
 	}
 	for _, c := range charges {
@@ -69,6 +68,12 @@ func (h *Holder) Take(charges []policy.Charge, now time.Time) (stamp string, ok 
 		marks[i] = s.ID + "." + strconv.FormatInt(s.taken, 36)
 	}
 	return strings.Join(marks, ","), true
+}
+
+// usable is true while the leader cannot have declared the replica dead. The lock
+// is held.
+func (h *Holder) usable(now time.Time) bool {
+	return !h.renewed.IsZero() && now.Sub(h.renewed) < Renewal
 }
 
 // readStamp gives, of each share in a stamp, its identifier and the mark.
@@ -174,12 +179,12 @@ func (h *Holder) Report() (closed map[string]policy.Amount, open int) {
 	return closed, open
 }
 
-// Room is what is left of the share of an account, for metrics and tests.
+// Room is what is left of the share of an account.
 func (h *Holder) Room(of policy.Account, now time.Time) policy.Amount {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s := h.current[of]
-	if s == nil || cmp.Or(h.renewed.IsZero(), now.Sub(h.renewed) >= Renewal) {
+	if s == nil || !h.usable(now) {
 		return policy.Amount{}
 	}
 	return s.Size.Minus(s.consumed)
