@@ -61,6 +61,12 @@ type Decision struct {
 	// HonorTaints makes nodes that the pod does not tolerate no domains of its
 	// topology spread constraints, at admission only.
 	HonorTaints bool
+	// Charges are what a grant takes of the limits that bind the pod; none where no
+	// limit does. It must be taken before the grant is written.
+	Charges []Charge
+	// Shares says from which shares the charges were taken; Inject writes it on the
+	// pod.
+	Shares string
 	// Refusals name the fields that no candidate node can carry out.
 	Refusals []burstable.Refusal
 }

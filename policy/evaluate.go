@@ -37,7 +37,7 @@ func atAdmission(s *Snapshot, namespace string, pod *corev1.Pod, d Decision, p *
 		return d.with(Wait, AdmissionByPolicy, "")
 	}
 	if d.Action != Wait || d.Reason != "" {
-		return d
+		return withinLimits(s, namespace, pod, d, c)
 	}
 	if r, detail := p.withholds(namespace, pod); r != "" {
 		return d.with(Wait, r, detail)
@@ -45,7 +45,7 @@ func atAdmission(s *Snapshot, namespace string, pod *corev1.Pod, d Decision, p *
 	if r, detail := localFirst(s, namespace, pod, &d, c); r != LocalFirst {
 		return d.with(Wait, r, detail)
 	}
-	return d.with(Grant, LocalFirst, "")
+	return withinLimits(s, namespace, pod, d.with(Grant, LocalFirst, ""), c)
 }
 
 // with sets the outcome. The message is the reason's sentence and the detail.

@@ -25,6 +25,8 @@ type Explanation struct {
 	// any virtual node. It is empty where the pod stays local whatever the virtual
 	// nodes are.
 	Targets []ExplainedTarget
+	// Limits are those that bind the pod on the virtual nodes that it may burst to.
+	Limits []ExplainedLimit
 }
 
 // LateExplanation is the decision about a live pod with all that was weighed.
@@ -33,6 +35,7 @@ type LateExplanation struct {
 	Decision   LateDecision
 	Considered []Considered
 	Targets    []ExplainedTarget
+	Limits     []ExplainedLimit
 }
 
 // Verdict says what became of one that could decide.
@@ -109,6 +112,7 @@ func Explain(s *Snapshot, namespace string, pod *corev1.Pod) Explanation {
 	d := Evaluate(s, namespace, pod)
 	e := Explanation{Decision: d, Considered: considered(s, namespace, pod)}
 	e.Targets = explainTargets(s, namespace, pod, &d, nil)
+	e.Limits = explainLimits(s, namespace, pod, &d)
 	return e
 }
 
@@ -122,6 +126,7 @@ func ExplainLate(s *Snapshot, namespace string, pod *corev1.Pod, local iter.Seq[
 	}
 	e.Considered = considered(s, namespace, pod)
 	e.Targets = explainTargets(s, namespace, pod, &d.Decision, newFitter(pod).room)
+	e.Limits = explainLimits(s, namespace, pod, &d.Decision)
 	return e
 }
 

@@ -29,7 +29,9 @@ func NewIndex(policies map[string][]*Policy, namespaces map[string]Namespace) *I
 // namespaceIndex is what the policies are to the pods of one namespace.
 type namespaceIndex struct {
 	own, cluster ranked
-	optedIn      bool
+	// limited are those with limits, none of mode Never.
+	limited byLabel
+	optedIn bool
 }
 
 func (x *Index) namespace(name string) *namespaceIndex {
@@ -41,6 +43,13 @@ func (x *Index) namespace(name string) *namespaceIndex {
 	made.optedIn = len(made.own.others.policies)+len(made.cluster.others.policies) > 0
 	if validMode(ns.Mode) {
 		made.optedIn = ns.Mode != v1alpha1.ModeNever
+	}
+	for _, ps := range [...][]*Policy{made.own.others.policies, made.cluster.others.policies} {
+		for _, p := range ps {
+			if p.limited() {
+				made.limited.add(p)
+			}
+		}
 	}
 	known, _ := x.made.LoadOrStore(name, made)
 	return known.(*namespaceIndex)

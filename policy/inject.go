@@ -53,9 +53,15 @@ func Inject(pod *corev1.Pod, d Decision) *corev1.Pod {
 	if d.Action == Grant {
 		pod.Spec.Tolerations = append(pod.Spec.Tolerations, missing(pod, d.Tolerations)...)
 		pod.Annotations[v1alpha1.GrantAnnotation] = GrantAdmission
+		if d.Shares != "" {
+			pod.Annotations[v1alpha1.ShareAnnotation] = d.Shares
+		} else {
+			delete(pod.Annotations, v1alpha1.ShareAnnotation) // of another pod
+		}
 	} else if len(missing(pod, d.Tolerations)) > 0 {
 		// Copied along from the manifest of another pod.
 		delete(pod.Annotations, v1alpha1.GrantAnnotation)
+		delete(pod.Annotations, v1alpha1.ShareAnnotation)
 	}
 	return pod
 }

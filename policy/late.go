@@ -150,10 +150,8 @@ func EvaluateLate(s *Snapshot, namespace string, pod *corev1.Pod, local iter.Seq
 	for i, n := range d.Nodes {
 		names[i] = n.Name
 	}
-	return LateDecision{
-		Decision:   d.with(Grant, GrantedLate, fmt.Sprintf("It may run on %s.", strings.Join(names, ", "))),
-		WantOfRoom: wantOfRoom, Budget: budget,
-	}
+	d = d.with(Grant, GrantedLate, fmt.Sprintf("It may run on %s.", strings.Join(names, ", ")))
+	return LateDecision{Decision: withinLimits(s, namespace, pod, d, c), WantOfRoom: wantOfRoom, Budget: budget}
 }
 
 // granted is true when the pod has every toleration of a decision that has any.

@@ -56,6 +56,7 @@ func NewSnapshot(o Objects) (*Snapshot, []*LocalNode) {
 	add := func(namespace string, p *Policy, status *v1alpha1.BurstPolicyStatus) {
 		p.PressureOpen = IsUnderPressure(status.Conditions)
 		p.Suspend(status.Targets)
+		s.addUsage(p.Ref, status)
 		s.Policies[namespace] = append(s.Policies[namespace], p)
 	}
 	for _, p := range o.Policies {

@@ -140,6 +140,7 @@ func place(s *Snapshot, pod *corev1.Pod, d Decision, p *Policy, room func(*Virtu
 // stay writes nothing into the pod.
 func (d Decision) stay(r Reason, detail string) Decision {
 	d.Target, d.Nodes, d.Tolerations, d.NodeSelector, d.PreferLocal = "", nil, nil, nil, false
+	d.Charges = nil
 	return d.with(StayLocal, r, detail)
 }
 

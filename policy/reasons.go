@@ -42,11 +42,14 @@ const (
 	PressureUnknown    Reason = "PressureUnknown"
 	NodeFirst          Reason = "NodeFirst"
 	AfterPending       Reason = "AfterPending"
+	LimitReached       Reason = "LimitReached"
+	LimitWithheld      Reason = "LimitWithheld"
 
 	KeptLocal             Reason = "KeptLocal"
 	HeldAfterRepatriation Reason = "HeldAfterRepatriation"
 
-	AdmissionByPolicy     Reason = "AdmissionByPolicy"
+	AdmissionByPolicy Reason = "AdmissionByPolicy"
+
 	CustomScheduler       Reason = "CustomScheduler"
 	LocalSoftTaint        Reason = "LocalSoftTaint"
 	SoftTaintsMissing     Reason = "SoftTaintsMissing"
@@ -113,10 +116,13 @@ var sentences = []struct {
 	{NodeFirst, "The policy lets autoscalers add a node first, so the pod may burst once none does."},
 	{AfterPending, "The policy lets the pod burst only after it has been unschedulable for some time."},
 
+	{LimitReached, "A limit leaves no room for the pod, so it stays a candidate for local nodes and waits for room."},
+	{LimitWithheld, "A limit binds the pod and room under it is not at hand, so the controller grants the pod in its turn once it is unschedulable."},
 	{KeptLocal, "The policy keeps replicas of each workload on local nodes, and counts those that burst."},
 	{HeldAfterRepatriation, "A pod of the same workload was moved back to local nodes, where its replacement is to run, so no pod of it may burst for a while."},
 
 	{AdmissionByPolicy, "The API server admits pods by itself and sees no other pods, so the pod may burst once it is unschedulable."},
+
 	{CustomScheduler, "The pod has a scheduler of its own, so it may burst once that scheduler finds it unschedulable."},
 	{LocalSoftTaint, "A local node bears a taint of effect PreferNoSchedule, so the pod may burst once it is unschedulable."},
 	{SoftTaintsMissing, "A virtual node lacks the taints that put it last, so the pod may burst once it is unschedulable."},

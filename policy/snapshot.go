@@ -36,6 +36,9 @@ type Snapshot struct {
 	// pull or push other pods in the scheduler's scores: preferred terms, and
 	// required affinity terms.
 	InterPodTerms []InterPodTerm
+	// Usage is what counts against limits, where it is known. A grant is withheld by
+	// it, but takes room elsewhere: see Decision.Charges.
+	Usage map[Account]Amount
 	// Stopped is true while the operator's switch is on: nobody is granted
 	// anything, whatever the mode.
 	Stopped bool
@@ -128,7 +131,12 @@ type Repatriation struct {
 }
 
 // Amount is a size or a sum of sizes of pods.
-type Amount struct{ Pods, MilliCPU, Memory int64 }
+type Amount struct {
+	Pods     int64 `json:"pods,omitempty"`
+	MilliCPU int64 `json:"milliCPU,omitempty"`
+	// Memory is in bytes.
+	Memory int64 `json:"memory,omitempty"`
+}
 
 // Unlimited is the bound of a resource that has none.
 const Unlimited = math.MaxInt64

@@ -15,6 +15,7 @@ type metrics struct {
 	duration   *prometheus.HistogramVec
 	decisions  *prometheus.CounterVec
 	failedOpen *prometheus.CounterVec
+	refusals   prometheus.Counter
 }
 
 func newMetrics() *metrics {
@@ -33,6 +34,10 @@ func newMetrics() *metrics {
 			Name: "autoburst_webhook_failed_open_total",
 			Help: "Admission requests whose object was admitted unchanged because something went wrong, by hook and cause.",
 		}, []string{"hook", "cause"}),
+		refusals: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "autoburst_share_refusals_total",
+			Help: "Grants at admission that were left to the controller because this replica's share of a limit did not suffice.",
+		}),
 	}
 	// A series that is there from the start lets an alert see the first failure.
 	for _, hook := range hookNames {
@@ -45,7 +50,7 @@ func newMetrics() *metrics {
 }
 
 func (m *metrics) register(r prometheus.Registerer) error {
-	return errors.Join(r.Register(m.duration), r.Register(m.decisions), r.Register(m.failedOpen))
+	return errors.Join(r.Register(m.duration), r.Register(m.decisions), r.Register(m.failedOpen), r.Register(m.refusals))
 }
 
 func (m *metrics) observe(hook hookName, d time.Duration) {

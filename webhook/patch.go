@@ -25,6 +25,7 @@ var ownAnnotations = map[string]bool{
 	annotationPath + escape(v1alpha1.DecidedModeAnnotation): true,
 	annotationPath + escape(v1alpha1.ReasonAnnotation):      true,
 	annotationPath + escape(v1alpha1.GrantAnnotation):       true,
+	annotationPath + escape(v1alpha1.ShareAnnotation):       true,
 }
 
 const annotationPath = "/metadata/annotations/"

@@ -28,6 +28,7 @@ type podHook struct {
 	// The rules of package policy.
 	evaluate func(*policy.Snapshot, string, *corev1.Pod) policy.Decision
 	inject   func(*corev1.Pod, policy.Decision) *corev1.Pod
+	shares   Shares
 }
 
 func (h *podHook) mutate(req *admissionv1.AdmissionRequest) (outcome, error) {
@@ -48,9 +49,14 @@ func (h *podHook) mutate(req *admissionv1.AdmissionRequest) (outcome, error) {
 	}
 
 	// At creation the namespace may stand in the request alone.
-	d := h.evaluate(snapshot, req.Namespace, pod)
+	d, refused := h.take(h.evaluate(snapshot, req.Namespace, pod), req.DryRun != nil && *req.DryRun)
 	out := outcome{
-		count:    func(m *metrics) { m.countDecision(d) },
+		count: func(m *metrics) {
+			m.countDecision(d)
+			if refused {
+				m.refusals.Inc()
+			}
+		},
 		audit:    audit(d),
 		warnings: warnings(pod, snapshot.Namespaces[req.Namespace].Mode, d),
 	}
@@ -63,6 +69,21 @@ func (h *podHook) mutate(req *admissionv1.AdmissionRequest) (outcome, error) {
 	}
 	out.patch = patch
 	return out, nil
+}
+
+// take takes what a grant costs from the shares of limits, or leaves the grant to
+// the controller. A dry run takes nothing.
+func (h *podHook) take(d policy.Decision, dryRun bool) (_ policy.Decision, refused bool) {
+	if d.Action != policy.Grant || len(d.Charges) == 0 || dryRun {
+		return d, false
+	}
+	if h.shares != nil {
+		if stamp, ok := h.shares.Take(d.Charges); ok {
+			d.Shares = stamp
+			return d, false
+		}
+	}
+	return d.Withheld(), true
 }
 
 // readPod decodes a pod. One without metadata or spec is none that an API server

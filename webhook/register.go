@@ -41,6 +41,12 @@ type Snapshotter interface {
 	Synced() bool
 }
 
+// Shares are this replica's parts of the limits that are in force.
+type Shares interface {
+	// Take takes all charges or nothing, in memory. The stamp is written on the pod.
+	Take(charges []policy.Charge) (stamp string, ok bool)
+}
+
 // Server serves HTTP handlers by path, as the webhook server of
 // controller-runtime does.
 type Server interface {
@@ -53,6 +59,9 @@ type Options struct {
 	Snapshots Snapshotter
 	// Pods are required.
 	Pods PendingPods
+	// Shares let pods be granted under limits; without them the controller grants
+	// such pods late.
+	Shares Shares
 	// ReleaseNamespace is the namespace that Autoburst itself runs in. It is never
 	// served, and neither are kube-system and kube-node-lease.
 	ReleaseNamespace string
@@ -92,7 +101,7 @@ func Register(server Server, o Options) error {
 		return fmt.Errorf("registering the webhook: %w", err)
 	}
 
-	pods := &podHook{snapshots: o.Snapshots, evaluate: policy.Evaluate, inject: policy.Inject}
+	pods := &podHook{snapshots: o.Snapshots, evaluate: policy.Evaluate, inject: policy.Inject, shares: o.Shares}
 	server.Register(PodsPath, newHandler(hookPods, pods.mutate, o, m))
 	namespaces := &namespaceHook{excluded: excludedNamespaces(o.ReleaseNamespace)}
 	server.Register(NamespacesPath, newHandler(hookNamespaces, namespaces.mutate, o, m))

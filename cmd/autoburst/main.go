@@ -69,6 +69,10 @@ func run(ctx context.Context, o options, logger logr.Logger) error {
 	if err := attachLease(ctx, mgr, cfg, o, view); err != nil {
 		return err
 	}
+	held, limits, err := attachLimits(ctx, mgr, cfg, o, view)
+	if err != nil {
+		return err
+	}
 	if err := mgr.Add(view); err != nil {
 		return fmt.Errorf("adding %T: %w", view, err)
 	}
@@ -77,10 +81,11 @@ func run(ctx context.Context, o options, logger logr.Logger) error {
 	}
 	writes := controller.Options{
 		View: view, Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: mgr.GetEventRecorder("autoburst"), Registerer: metrics.Registry,
+		Limits: limits,
 	}
 	if o.admission == admissionPolicy {
 		writes.Admission = &controller.Admission{Name: o.policyName, Policies: mgr.GetAPIReader()}
-	} else if err := serveWebhook(mgr, o, logger, view, authority); err != nil {
+	} else if err := serveWebhook(mgr, o, logger, view, authority, held); err != nil {
 		return err
 	}
 	if err := controller.AddTo(mgr, writes); err != nil {

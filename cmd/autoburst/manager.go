@@ -21,6 +21,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	ctrlwebhook "sigs.k8s.io/controller-runtime/pkg/webhook"
 
+	"github.com/autoburst/autoburst/policy/shares"
 	"github.com/autoburst/autoburst/policy/store"
 	"github.com/autoburst/autoburst/policy/v1alpha1"
 	"github.com/autoburst/autoburst/webhook"
@@ -123,14 +124,16 @@ func attachLease(ctx context.Context, mgr manager.Manager, cfg *rest.Config, o o
 }
 
 // serveWebhook makes a replica answer the webhook, and ready only once it can.
-func serveWebhook(mgr manager.Manager, o options, logger logr.Logger, view *store.Store, authority *certs.Manager) error {
+func serveWebhook(mgr manager.Manager, o options, logger logr.Logger, view *store.Store, authority *certs.Manager, held *shares.Replica) error {
 	if err := webhook.Register(mgr.GetWebhookServer(), webhook.Options{
-		Snapshots: view, Pods: view, ReleaseNamespace: o.namespace, Registerer: metrics.Registry, Logger: logger.WithName("webhook"),
+		Snapshots: view, Pods: view, Shares: held, ReleaseNamespace: o.namespace, Registerer: metrics.Registry, Logger: logger.WithName("webhook"),
 	}); err != nil {
 		return err
 	}
-	if err := mgr.Add(authority); err != nil {
-		return fmt.Errorf("adding %T: %w", authority, err)
+	for _, r := range []manager.Runnable{authority, held} {
+		if err := mgr.Add(r); err != nil {
+			return fmt.Errorf("adding %T: %w", r, err)
+		}
 	}
 	return errors.Join(
 		mgr.AddReadyzCheck("certificate", authority.Ready),

@@ -38,6 +38,8 @@ type options struct {
 	caSecretName      string
 	switchName        string
 	policyName        string
+	ledgerName        string
+	replica           string
 
 	metricsAddress string
 	healthAddress  string
@@ -78,6 +80,10 @@ func parseOptions(args []string, getenv func(string) string, usage io.Writer) (o
 		"Secret of the release namespace that keeps the webhook's CA.")
 	fs.StringVar(&o.switchName, "switch-name", "autoburst-switch",
 		"ConfigMap of the release namespace that stops all bursting while it exists and its key "+store.SwitchKey+" is true.")
+	fs.StringVar(&o.ledgerName, "ledger-name", "autoburst-ledger",
+		"ConfigMap of the release namespace in which the elected replica keeps what is reserved under limits.")
+	fs.StringVar(&o.replica, "replica-name", cmp.Or(getenv("POD_NAME"), "autoburst"),
+		"Name of this replica, by which its shares of limits are known. Defaults to POD_NAME.")
 	fs.StringVar(&o.metricsAddress, "metrics-bind-address", ":8080", "Address of the metrics endpoint; 0 turns it off.")
 	fs.StringVar(&o.healthAddress, "health-probe-bind-address", ":8081", "Address of /healthz and /readyz; 0 turns it off.")
 	fs.BoolVar(&o.leaderElect, "leader-elect", true,
@@ -117,6 +123,8 @@ func (o *options) check() error {
 		{"--ca-secret-name", o.caSecretName},
 		{"--switch-name", o.switchName},
 		{"--mutating-admission-policy-name", o.policyName},
+		{"--ledger-name", o.ledgerName},
+		{"--replica-name", o.replica},
 	} {
 		if problems := validation.IsDNS1123Subdomain(name.value); len(problems) > 0 {
 			return fmt.Errorf("%s %q: %s", name.flag, name.value, problems[0])

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -28,6 +29,8 @@ type report struct {
 	Decision   decision     `json:"decision"`
 	Considered []considered `json:"considered"`
 	Targets    []target     `json:"targets,omitempty"`
+	// Limits bind the pod, whoever decides.
+	Limits []limit `json:"limits,omitempty"`
 	// Diff is what admission writes into the pod, as a diff of YAML.
 	Diff string `json:"diff,omitempty"`
 	// Recorded is what an earlier decision wrote on a live pod.
@@ -76,15 +79,29 @@ type node struct {
 	Refusals []burstable.Refusal `json:"refusals,omitempty"`
 }
 
+// limit is one of one resource. Used and left are absent while the usage is not
+// known.
+type limit struct {
+	Of       string `json:"of"`
+	Resource string `json:"resource"`
+	Limit    string `json:"limit"`
+	Used     string `json:"used,omitempty"`
+	Left     string `json:"left,omitempty"`
+	Takes    string `json:"takes"`
+	Fits     bool   `json:"fits"`
+	Why      string `json:"why"`
+}
+
 type lateReport struct {
 	Decision decision `json:"decision"`
 	Targets  []target `json:"targets,omitempty"`
+	Limits   []limit  `json:"limits,omitempty"`
 }
 
 func newReport(s subject, e *policy.Explanation) report {
 	r := report{
 		Object: s.name, Namespace: s.pod.Namespace, Node: s.pod.Spec.NodeName,
-		Decision: newDecision(&e.Decision, policy.GrantAdmission), Considered: []considered{}, Targets: newTargets(e.Targets),
+		Decision: newDecision(&e.Decision, policy.GrantAdmission), Considered: []considered{}, Targets: newTargets(e.Targets), Limits: newLimits(e.Limits),
 		Recorded: recordedOn(s.pod),
 	}
 	for _, c := range e.Considered {
@@ -98,7 +115,7 @@ func newReport(s subject, e *policy.Explanation) report {
 }
 
 func newLateReport(e *policy.LateExplanation) *lateReport {
-	r := &lateReport{Decision: newDecision(&e.Decision.Decision, policy.GrantLate), Targets: newTargets(e.Targets)}
+	r := &lateReport{Decision: newDecision(&e.Decision.Decision, policy.GrantLate), Targets: newTargets(e.Targets), Limits: newLimits(e.Limits)}
 	r.Decision.RetryAfterSeconds = e.Decision.RequeueAfter.Seconds()
 	return r
 }
@@ -127,6 +144,16 @@ func newTargets(targets []policy.ExplainedTarget) []target {
 			row.Nodes = append(row.Nodes, node{Name: n.Name, Verdict: n.Verdict, Why: n.Why, Refusals: n.Refusals})
 		}
 		out = append(out, row)
+	}
+	return out
+}
+
+func newLimits(limits []policy.ExplainedLimit) []limit {
+	var out []limit
+	for _, l := range limits {
+		out = append(out, limit{
+			Of: l.Account.String(), Resource: l.Resource, Limit: l.Limit, Used: l.Used, Left: l.Left, Takes: l.Takes, Fits: l.Fits, Why: l.Why,
+		})
 	}
 	return out
 }
@@ -228,6 +255,7 @@ func (p *printer) report(r *report) {
 		p.table(rows)
 	}
 	p.targets("Virtual nodes", r.Targets)
+	p.limits("Limits that bind the pod", r.Limits)
 
 	p.line("")
 	switch {
@@ -251,6 +279,9 @@ func (p *printer) report(r *report) {
 		}
 		if !reflect.DeepEqual(r.Late.Targets, r.Targets) { // they have less room now, or more
 			p.targets("Virtual nodes now", r.Late.Targets)
+		}
+		if !reflect.DeepEqual(r.Late.Limits, r.Limits) {
+			p.limits("Limits that bind the pod now", r.Late.Limits)
 		}
 	}
 	for i, n := range r.Notes {
@@ -304,6 +335,19 @@ func (p *printer) targets(title string, targets []target) {
 				name, verdict = "", ""
 			}
 		}
+	}
+	p.table(rows)
+}
+
+func (p *printer) limits(title string, limits []limit) {
+	if len(limits) == 0 {
+		return
+	}
+	p.line("")
+	p.line("%s", title)
+	rows := [][]string{{"LIMIT", "RESOURCE", "OF", "USED", "LEFT", "TAKES", "WHY"}}
+	for _, l := range limits {
+		rows = append(rows, []string{l.Of, l.Resource, l.Limit, cmp.Or(l.Used, "?"), cmp.Or(l.Left, "?"), l.Takes, l.Why})
 	}
 	p.table(rows)
 }

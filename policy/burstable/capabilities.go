@@ -10,6 +10,8 @@ type Capabilities struct {
 	Features []Feature `json:"features"`
 	// Limits are the sizes that the cloud allows for one pod.
 	Limits Limits `json:"limits"`
+	// Sizes are those that the cloud sells; nil where they are not known.
+	Sizes *Sizes `json:"sizes,omitempty"`
 }
 
 // Has tells whether the cloud carries out f.

@@ -11,9 +11,10 @@ import (
 // Size is what a pod takes from a cloud, before the cloud rounds it up.
 type Size struct {
 	// MilliCPU is in thousandths of a vCPU, zero where the pod names none.
-	MilliCPU int64
+	MilliCPU int64 `json:"milliCPU"`
 	// MemoryBytes and EphemeralStorageBytes are zero where the pod names none.
-	MemoryBytes, EphemeralStorageBytes int64
+	MemoryBytes           int64 `json:"memoryBytes"`
+	EphemeralStorageBytes int64 `json:"ephemeralStorageBytes,omitempty"`
 }
 
 // SizeOf adds up the containers as Kubernetes does: the greater of the sum of

@@ -54,6 +54,13 @@ type View interface {
 	policy.Workloads
 	// PodChanges counts pod events.
 	PodChanges() uint64
+	// PodVersion is the largest resourceVersion of a pod that was seen.
+	PodVersion() uint64
+	// IsLocal tells whether a node exists and is not virtual.
+	IsLocal(node string) bool
+	// SubscribePods tells a listener of all pods until the returned function is
+	// called.
+	SubscribePods(l store.PodListener) (cancel func())
 	// Subscribe tells a listener of changes until the returned function is called.
 	Subscribe(l store.Listener) (cancel func())
 }
@@ -76,6 +83,8 @@ type Options struct {
 	Admission *Admission
 	// Workers is how many grants are written at once. Zero means DefaultWorkers.
 	Workers int
+	// Limits lets grants be made under limits; without it they wait.
+	Limits *LimitOptions
 	// Clock measures waits. Nil means the real clock.
 	Clock clock.Clock
 }
@@ -109,6 +118,9 @@ func AddTo(mgr manager.Manager, o Options) error {
 		return fmt.Errorf("feeding the late-grant controller: %w", err)
 	}
 	runnables := []manager.Runnable{p.observer, p.served, p.stamper, p.sweeper, p.repatriator}
+	if o.Limits != nil {
+		runnables = append(runnables, p.keeper)
+	}
 	if p.admission != nil {
 		runnables = append(runnables, p.admission)
 	}
@@ -123,6 +135,7 @@ func AddTo(mgr manager.Manager, o Options) error {
 // parts are what runs on the elected replica.
 type parts struct {
 	granter  *granter
+	keeper   *keeper
 	observer *observer
 	served   *served
 	stamper  *stamper
@@ -149,13 +162,16 @@ func newParts(o Options) (*parts, error) {
 	gates := newGates(o.Clock)
 	w := newWaiting(o.Clock, m, gates)
 	rules := newBell()
+	k := newKeeper(o, w, m)
 	p := &parts{
+		keeper: k,
 		granter: &granter{
-			view: o.View, writes: o.Client, budgets: newBudgets(o.View, o.Live, o.Clock), waiting: w, tell: tell, metrics: m, clock: o.Clock,
+			view: o.View, writes: o.Client, budgets: newBudgets(o.View, o.Live, o.Clock), limits: k, waiting: w, tell: tell, metrics: m, clock: o.Clock,
 			gates: gates, autoscalers: newAutoscalers(o.Live, o.Clock),
 		},
 		observer: &observer{
-			view: o.View, reads: o.Client, writes: o.Client.Status(), waiting: w, tell: tell, metrics: m, clock: o.Clock,
+			limits: k,
+			view:   o.View, reads: o.Client, writes: o.Client.Status(), waiting: w, tell: tell, metrics: m, clock: o.Clock,
 			rules: rules, outcomes: newOutcomes(o.Clock, rules, m), limit: flowcontrol.NewTokenBucketRateLimiterWithClock(statusPerSecond, statusBurst, limiterClock{o.Clock}),
 			pressure: make(map[types.UID]policy.Pressure),
 		},

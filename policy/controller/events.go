@@ -37,6 +37,8 @@ const (
 	EventTargetsReturned = "TargetsAvailable"
 	EventTargetSuspended = "TargetSuspended"
 	EventTargetResumed   = "TargetResumed"
+	EventLimitReached    = "LimitReached" // a limit leaves no room
+	EventLimitCleared    = "LimitCleared" // every limit leaves room again
 )
 
 // Actions of events: what was being done. The events of a pod that does not

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -87,6 +88,12 @@ func (v *view) PodChanges() uint64 {
 	defer v.mu.Unlock()
 	return v.changes
 }
+
+func (v *view) PodVersion() uint64 { return math.MaxUint64 }
+
+func (v *view) IsLocal(string) bool { return false }
+
+func (v *view) SubscribePods(store.PodListener) func() { return func() {} }
 
 func (v *view) Subscribe(l store.Listener) func() {
 	v.mu.Lock()
@@ -348,7 +355,7 @@ func unschedulable(name string) *corev1.Pod {
 }
 
 // eventually asks until it is so.
-func eventually(t *testing.T, what string, is func() bool) {
+func eventually(t testing.TB, what string, is func() bool) {
 	t.Helper()
 	deadline := time.After(10 * time.Second)
 	tick := time.NewTicker(time.Millisecond)

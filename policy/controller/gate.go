@@ -224,7 +224,7 @@ func (g *granter) atGate(ctx context.Context, snapshot *policy.Snapshot, pod *co
 	if g.gates.isOpen(pod.UID) {
 		return reconcile.Result{}, nil
 	}
-	d, node, keep := g.gates.decide(snapshot, pod, g.view.LocalNodes, workloadOf(g.budgets, pod))
+	d, node, keep := g.gates.decide(withoutUsage(snapshot), pod, g.view.LocalNodes, workloadOf(g.budgets, pod))
 	switch {
 	case d.Reason == policy.OtherGates, d.Reason == policy.Finished:
 		return reconcile.Result{}, nil
@@ -233,11 +233,7 @@ func (g *granter) atGate(ctx context.Context, snapshot *policy.Snapshot, pod *co
 		g.waiting.decided(pod.UID, d.Decision, node, false)
 		return reconcile.Result{RequeueAfter: min(gateLook, keep)}, nil
 	case d.Action == policy.Grant && !g.distrusts(snapshot, d.By):
-		secured, err := g.secure(ctx, pod, d)
-		if err != nil {
-			log.FromContext(ctx).Error(err, "Counting the replicas that burst; the gate is opened without a grant")
-		}
-		if err != nil || !secured {
+		if !g.secure(ctx, pod, &d) {
 			return g.release(ctx, pod), nil
 		}
 		result, err := g.grant(ctx, pod, d, since)
@@ -248,6 +244,24 @@ func (g *granter) atGate(ctx context.Context, snapshot *policy.Snapshot, pod *co
 		return result, nil
 	}
 	return g.release(ctx, pod), nil
+}
+
+// secure takes what a grant needs beside the toleration: a place among the replicas
+// that may burst, and room under the limits that bind the pod. A pod that cannot
+// have both does not stand at the gate for them: it waits as any other.
+func (g *granter) secure(ctx context.Context, pod *corev1.Pod, d *policy.LateDecision) bool {
+	placed, err := g.budgets.take(ctx, pod, d.Budget)
+	if err == nil && placed {
+		*d, err = g.takeRoom(ctx, pod, *d)
+	}
+	if err != nil {
+		log.FromContext(ctx).Error(err, "Counting what bursts for a pod at our gate; the gate is opened without a grant")
+	}
+	if err == nil && placed && d.Action == policy.Grant {
+		return true
+	}
+	g.budgets.release(pod.UID)
+	return false
 }
 
 // counted is the count of one pod's workload as it was.

@@ -49,6 +49,7 @@ type granter struct {
 	writes  client.Writer
 	budgets *budgets
 	waiting *waiting
+	limits  *keeper
 	tell    *teller
 	metrics *metrics
 	clock   clock.Clock
@@ -103,6 +104,7 @@ func (g *granter) Reconcile(ctx context.Context, key store.PodKey) (reconcile.Re
 	pod, pending := g.view.Pending(key.UID)
 	since, waits := g.waiting.take(key.UID)
 	if !pending || !waits {
+		g.limits.withdraw(key.UID)
 		return reconcile.Result{}, nil
 	}
 	snapshot := g.view.Snapshot()
@@ -110,6 +112,7 @@ func (g *granter) Reconcile(ctx context.Context, key store.PodKey) (reconcile.Re
 		return g.atGate(ctx, snapshot, pod, since)
 	}
 	if _, ok := policy.Unschedulable(pod); !ok {
+		g.limits.withdraw(key.UID)
 		g.refuse(snapshot, pod)
 		return reconcile.Result{}, nil
 	}
@@ -120,11 +123,11 @@ func (g *granter) Reconcile(ctx context.Context, key store.PodKey) (reconcile.Re
 		d = policy.AwaitPressure(d)
 	}
 	if d.Action == policy.Grant {
-		secured, err := g.secure(ctx, pod, d)
+		placed, err := g.budgets.take(ctx, pod, d.Budget)
 		if err != nil {
 			return reconcile.Result{}, err
 		}
-		if !secured { // another worker was quicker
+		if !placed { // another worker was quicker
 			if d, fits = g.evaluate(ctx, snapshot, pod); d.Action == policy.Grant {
 				return reconcile.Result{RequeueAfter: conflictRetry}, nil
 			}
@@ -147,9 +150,19 @@ func (g *granter) Reconcile(ctx context.Context, key store.PodKey) (reconcile.Re
 			left = min(left, again)
 		}
 	}
+	d, err := g.takeRoom(ctx, pod, d)
+	if err != nil || d.Action != policy.Grant {
+		g.budgets.release(key.UID)
+	}
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	if d.Reason == policy.LimitWithheld {
+		again, room = d.RequeueAfter, d.Reason
+	}
 	looks := g.waiting.decided(key.UID, d.Decision, fits, helps)
 	switch room {
-	case policy.FitsLocally, policy.NoVirtualNodeFits, policy.SpreadOnly, policy.KeptLocal:
+	case policy.FitsLocally, policy.NoVirtualNodeFits, policy.SpreadOnly, policy.KeptLocal, policy.LimitWithheld:
 		again = min(lookAgain<<min(max(looks-1, 0), 8), left)
 	}
 
@@ -157,21 +170,15 @@ func (g *granter) Reconcile(ctx context.Context, key store.PodKey) (reconcile.Re
 	case policy.Grant:
 		return g.grant(ctx, pod, d, since)
 	case policy.Wait:
-		// A pod that fits locally is mostly about to be placed: say so only when
-		// it still is not at the second look.
-		if d.Reason != policy.AlreadyGranted && (d.Reason != policy.FitsLocally || looks > 1) {
+		// A pod that fits locally is mostly about to be placed, and room that is
+		// withheld about to be had: say so only when it still is so at the second look.
+		if d.Reason != policy.AlreadyGranted && (d.Reason != policy.FitsLocally && d.Reason != policy.LimitWithheld || looks > 1) {
 			g.tell.waits(g.waiting, pod, d.Decision)
 		}
 	case policy.StayLocal:
 		g.tell.stays(g.waiting, pod, d.Decision)
 	}
 	return reconcile.Result{RequeueAfter: again}, nil
-}
-
-// secure takes what a grant needs beside the toleration: a place among the replicas
-// that may burst. It is false where somebody else was quicker.
-func (g *granter) secure(ctx context.Context, pod *corev1.Pod, d policy.LateDecision) (bool, error) {
-	return g.budgets.take(ctx, pod, d.Budget)
 }
 
 // refuse tells the owner of a pod that admission passed over, because no cloud
@@ -196,7 +203,7 @@ func (g *granter) evaluate(ctx context.Context, s *policy.Snapshot, pod *corev1.
 			}
 		}
 	}
-	d := policy.EvaluateLate(s, pod.Namespace, pod, local, g.budgets, g.clock.Now())
+	d := policy.EvaluateLate(withoutUsage(s), pod.Namespace, pod, local, g.budgets, g.clock.Now())
 	if d.Reason != policy.FitsLocally {
 		last = ""
 	}
@@ -211,6 +218,37 @@ func (g *granter) evaluate(ctx context.Context, s *policy.Snapshot, pod *corev1.
 	return d, last
 }
 
+// withoutUsage is the snapshot without what counts against limits: the ledger of
+// the elected replica knows better.
+func withoutUsage(s *policy.Snapshot) *policy.Snapshot {
+	if s.Usage == nil {
+		return s
+	}
+	twin := *s
+	twin.Usage = nil
+	return &twin
+}
+
+// takeRoom reserves room for a grant under the limits that bind the pod, which
+// makes the decision one that waits where there is none.
+func (g *granter) takeRoom(ctx context.Context, pod *corev1.Pod, d policy.LateDecision) (policy.LateDecision, error) {
+	if d.Action != policy.Grant || len(d.Charges) == 0 {
+		g.limits.withdraw(pod.UID)
+		return d, nil
+	}
+	got, err := g.limits.reserve(ctx, pod, d.Charges)
+	switch r := got.refused; {
+	case err != nil:
+		return d, err
+	case got.closed, r != nil && r.Queued:
+		// It is looked at again as soon as its turn has come, or else then.
+		d.Decision, d.RequeueAfter = d.Withheld(), lookAgain
+	case r != nil:
+		d.Decision = d.OverLimit(r.Account, r.Used, r.Limits)
+	}
+	return d, nil
+}
+
 // grant writes the toleration. The patch fails when the pod is another one by
 // now or was changed where it matters.
 func (g *granter) grant(ctx context.Context, pod *corev1.Pod, d policy.LateDecision, since time.Time) (reconcile.Result, error) {
@@ -218,6 +256,7 @@ func (g *granter) grant(ctx context.Context, pod *corev1.Pod, d policy.LateDecis
 	if err != nil {
 		return reconcile.Result{}, reconcile.TerminalError(err)
 	}
+	g.limits.sent(pod.UID)
 	target := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name}}
 	err = g.write(ctx, target, d, patch, pod.UID)
 	switch {
@@ -232,8 +271,10 @@ func (g *granter) grant(ctx context.Context, pod *corev1.Pod, d policy.LateDecis
 		log.FromContext(ctx).V(1).Info("Granted", "policy", d.By.String(), "target", d.Target)
 		return reconcile.Result{}, nil
 	case apierrors.IsNotFound(err):
+		g.limits.failed(pod.UID)
 		return reconcile.Result{}, nil
 	case apierrors.IsConflict(err), apierrors.IsInvalid(err):
+		g.limits.failed(pod.UID)
 		// A failed test of the patch comes as Invalid, and so does a toleration
 		// that is refused. Only the second repeats for the same version.
 		if g.waiting.conflict(pod.UID, pod.ResourceVersion) < rejectedAfter {
@@ -242,6 +283,8 @@ func (g *granter) grant(ctx context.Context, pod *corev1.Pod, d policy.LateDecis
 		}
 		fallthrough
 	case apierrors.IsForbidden(err):
+		g.limits.failed(pod.UID)
+		g.limits.withdraw(pod.UID)
 		g.metrics.failures.WithLabelValues(causeRejected).Inc()
 		if policy.Gated(pod) {
 			return g.release(ctx, pod), nil

@@ -23,6 +23,13 @@ const (
 	moveFailed  = "failed"  // anything else, tried again
 )
 
+// Results of writes of the ledger of limits.
+const (
+	resultWritten  = "written"
+	resultConflict = "conflict" // another has written it meanwhile
+	resultFailed   = "failed"   // anything else, tried again
+)
+
 // metrics of the controller. Labels come from closed lists only: no name of a
 // namespace, pod or policy is ever one.
 type metrics struct {
@@ -37,6 +44,8 @@ type metrics struct {
 	gates *prometheus.CounterVec
 	// repatriations are evictions to local nodes.
 	repatriations *prometheus.CounterVec
+	// ledgerWrites counts writes of the ledger of limits, by result.
+	ledgerWrites *prometheus.CounterVec
 }
 
 // What became of pods at our gate.
@@ -99,6 +108,13 @@ func newMetrics(stopped, live func() bool) *metrics {
 		}, []string{"outcome"}),
 	}
 	m.failoverMetrics = newFailoverMetrics()
+	m.ledgerWrites = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "autoburst_ledger_writes_total",
+		Help: "Writes of the ledger of limits by the elected replica, by result.",
+	}, []string{"result"})
+	for _, result := range []string{resultWritten, resultConflict, resultFailed} {
+		m.ledgerWrites.WithLabelValues(result)
+	}
 	// A series that is there from the start lets an alert see the first failure.
 	for _, cause := range []string{causeChanged, causeRejected, causeError} {
 		m.failures.WithLabelValues(cause)
@@ -112,7 +128,7 @@ func newMetrics(stopped, live func() bool) *metrics {
 func (m *metrics) register(r prometheus.Registerer) error {
 	return errors.Join(
 		r.Register(m.decisions), r.Register(m.latency), r.Register(m.failures),
-		r.Register(m.waiting), r.Register(m.recount), r.Register(m.stopped),
+		r.Register(m.waiting), r.Register(m.recount), r.Register(m.stopped), r.Register(m.ledgerWrites),
 		r.Register(m.live), r.Register(m.gates), r.Register(m.repatriations), m.failoverMetrics.register(r))
 }
 

@@ -42,6 +42,7 @@ type observer struct {
 	reads   client.Reader
 	writes  client.StatusWriter
 	waiting *waiting
+	limits  *keeper
 	tell    *teller
 	metrics *metrics
 	clock   clock.Clock
@@ -96,6 +97,7 @@ func (o *observer) observe(ctx context.Context) time.Duration {
 	if o.term == nil {
 		o.term = beginTerm(o.view, o.clock)
 	}
+	usage := o.limits.usage()
 
 	objects, err := o.list(ctx)
 	if err != nil {
@@ -109,7 +111,7 @@ func (o *observer) observe(ctx context.Context) time.Duration {
 		if obj.object.GetDeletionTimestamp() != nil {
 			continue
 		}
-		seen := observed{policy: obj.compile(), counts: o.counted[obj.ref]}
+		seen := observed{policy: obj.compile(), counts: o.counted[obj.ref], usage: usage}
 		living[obj.ref] = obj.object.GetUID()
 		var resume time.Duration
 		seen.suspensions, resume = o.outcomes.suspensions(obj.object.GetUID(), seen.policy, obj.status.Targets, snapshot.VirtualNodes, now)

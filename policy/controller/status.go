@@ -25,6 +25,9 @@ const (
 
 	reasonEnoughWaiting = "EnoughWaiting"
 	reasonTooFewWaiting = "TooFewWaiting"
+
+	reasonRoom         = "Room"
+	reasonLimitReached = "LimitReached"
 )
 
 // conditionMessageMax is what metav1.Condition allows; targetReasonMax what
@@ -43,6 +46,8 @@ type observed struct {
 	counts   counts
 	// suspensions by the target's name.
 	suspensions map[string]policy.Suspension
+	// usage is what counts against limits, of all accounts; nil while it is not known.
+	usage map[policy.Account]policy.Amount
 }
 
 // counts are the pods of one policy.
@@ -61,9 +66,11 @@ func statusOf(before v1alpha1.BurstPolicyStatus, generation int64, o observed, n
 	for _, t := range o.policy.Targets {
 		shown := targetStatus(t, o.counts, nodes)
 		o.suspensions[t.Name].Show(&shown, now.Time)
+		shown.Usage = usageStatus(policy.Account{Policy: o.policy.Ref, Target: t.Name}, t.Limits, o.usage)
 		after.Targets = append(after.Targets, shown)
 	}
 	o.policy.Suspend(after.Targets)
+	after.Usage = usageStatus(policy.Account{Policy: o.policy.Ref}, o.policy.Limits, o.usage)
 
 	set := func(kind string, ok bool, reason, message string) {
 		status := metav1.ConditionFalse
@@ -99,6 +106,15 @@ func statusOf(before v1alpha1.BurstPolicyStatus, generation int64, o observed, n
 	default:
 		set(v1alpha1.ConditionUnderPressure, false, reasonTooFewWaiting,
 			fmt.Sprintf("Pods stay local while fewer than %d pods wait for room for %d s.", threshold(o.pressure), o.pressure.ForSeconds))
+	}
+	switch s := standingOf(o.policy, o.usage); {
+	case !s.limited:
+		apimeta.RemoveStatusCondition(&after.Conditions, v1alpha1.ConditionWithinLimits)
+	case !s.counted: // by a new leader, in a moment
+	case s.within:
+		set(v1alpha1.ConditionWithinLimits, true, reasonRoom, s.message)
+	default:
+		set(v1alpha1.ConditionWithinLimits, false, reasonLimitReached, s.message)
 	}
 	return after
 }
@@ -211,6 +227,7 @@ func changes(before, after []metav1.Condition) []change {
 		{v1alpha1.ConditionReady, EventReady, EventNotReady, true},
 		{v1alpha1.ConditionTargetsAvailable, EventTargetsReturned, EventTargetsLost, true},
 		{v1alpha1.ConditionUnderPressure, EventPressureOpened, EventPressureClosed, false},
+		{v1alpha1.ConditionWithinLimits, EventLimitCleared, EventLimitReached, true},
 	} {
 		now := apimeta.FindStatusCondition(after, kind.condition)
 		was := apimeta.FindStatusCondition(before, kind.condition)

@@ -135,6 +135,20 @@ func (w *waiting) again() {
 	}
 }
 
+// wake puts these pods into the queue, those that wait.
+func (w *waiting) wake(uids []types.UID) {
+	if len(uids) == 0 {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, uid := range uids {
+		if e, ok := w.pods[uid]; ok && !e.granted {
+			w.queue(e, true)
+		}
+	}
+}
+
 // queue puts a pod into the queue. The lock is held.
 func (w *waiting) queue(e *waiter, urgent bool) {
 	if e.queued.IsZero() {

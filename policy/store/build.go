@@ -59,6 +59,7 @@ type policyVersion struct {
 type policyEntry struct {
 	version  policyVersion
 	compiled *policy.Policy
+	usage    map[policy.Account]policy.Amount
 }
 
 // setPolicy takes in the newest state of a policy, which compile compiles.
@@ -73,14 +74,20 @@ func (s *Store) setPolicy(meta metav1.Object, status *v1alpha1.BurstPolicyStatus
 	key := policyKey{meta.GetNamespace(), meta.GetName()}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if known, ok := s.policies[key]; ok && known.version == version {
+	known, ok := s.policies[key]
+	if ok && known.version == version {
+		if usage := policy.UsageIn(known.compiled.Ref, status); !maps.Equal(usage, known.usage) {
+			known.usage = usage
+			s.policies[key] = known
+			s.mark(usageSection)
+		}
 		return
 	}
 	compiled := compile()
 	compiled.PressureOpen = version.open
 	compiled.Suspend(status.Targets)
-	s.policies[key] = policyEntry{version, compiled}
-	s.mark(policySection)
+	s.policies[key] = policyEntry{version, compiled, policy.UsageIn(compiled.Ref, status)}
+	s.mark(policySection | usageSection)
 }
 
 // movesOf tells apart the states of what a policy remembers as moved.
@@ -109,7 +116,7 @@ func (s *Store) dropPolicy(meta metav1.Object) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.policies, policyKey{meta.GetNamespace(), meta.GetName()})
-	s.mark(policySection)
+	s.mark(policySection | usageSection)
 }
 
 // rebuild publishes a Snapshot in which the dirty sections, and those given, are
@@ -144,6 +151,12 @@ func (s *Store) rebuild(also section) {
 	}
 	if dirty&leaseSection != 0 {
 		next.ControllerLive = s.lease.live
+	}
+	if dirty&usageSection != 0 {
+		next.Usage = make(map[policy.Account]policy.Amount)
+		for _, p := range s.policies {
+			maps.Copy(next.Usage, p.usage)
+		}
 	}
 	s.snapshot.Store(&next)
 	if dirty&lateSections != 0 {

@@ -61,11 +61,13 @@ func (s *Store) setPod(p *corev1.Pod) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.noteOutcome(p)
+	defer s.reach(p)
 	if finished(p) {
 		s.forget(p)
 		return
 	}
 	s.changes.Add(1)
+	s.seen(p)
 	e, known := s.pods[p.UID]
 	if !known {
 		e = &podEntry{}
@@ -108,6 +110,7 @@ func (s *Store) forget(p *corev1.Pod) {
 		return
 	}
 	delete(s.pods, p.UID)
+	s.gone(p.UID)
 	in := s.byNamespace[p.Namespace]
 	if delete(in, p.UID); len(in) == 0 {
 		delete(s.byNamespace, p.Namespace)

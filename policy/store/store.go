@@ -63,6 +63,8 @@ type Store struct {
 	snapshot atomic.Pointer[policy.Snapshot]
 	synced   atomic.Bool
 	changes  atomic.Uint64 // pod events
+	// podVersion is that of PodVersion.
+	podVersion atomic.Uint64
 
 	coalesce time.Duration
 	clock    clock.Clock
@@ -73,23 +75,25 @@ type Store struct {
 	// switchFeed is nil where no switch is attached.
 	switchFeed toolscache.ResourceEventHandlerRegistration
 
-	mu          sync.Mutex // guards all below
-	listeners   map[int]Listener
-	lastID      int
-	dirty       section
-	namespaces  map[string]policy.Namespace
-	policies    map[policyKey]policyEntry
-	terms       policy.Terms
-	pods        map[types.UID]*podEntry
-	byNamespace map[string]map[types.UID]*podEntry
-	pending     map[types.UID]*corev1.Pod
-	nodes       map[string]*account
-	virtual     map[string]*account
-	softTaints  map[string]bool // ready local nodes that bear a soft taint
-	locals      locals
-	census      policy.Census
-	stopped     bool
-	lease       lease
+	mu        sync.Mutex // guards all below
+	listeners map[int]Listener
+	// podListeners hear of every pod.
+	podListeners []PodListener
+	lastID       int
+	dirty        section
+	namespaces   map[string]policy.Namespace
+	policies     map[policyKey]policyEntry
+	terms        policy.Terms
+	pods         map[types.UID]*podEntry
+	byNamespace  map[string]map[types.UID]*podEntry
+	pending      map[types.UID]*corev1.Pod
+	nodes        map[string]*account
+	virtual      map[string]*account
+	softTaints   map[string]bool // ready local nodes that bear a soft taint
+	locals       locals
+	stopped      bool
+	census       policy.Census
+	lease        lease
 }
 
 // policyKey names a policy; the namespace of a ClusterBurstPolicy is empty.
@@ -106,8 +110,9 @@ const (
 	termSection
 	switchSection
 	leaseSection
+	usageSection // what counts against limits
 
-	allSections = namespaceSection | policySection | nodeSection | roomSection | termSection | switchSection | leaseSection
+	allSections = namespaceSection | policySection | nodeSection | roomSection | termSection | switchSection | leaseSection | usageSection
 	// lateSections are those whose change may change a late decision.
 	lateSections = namespaceSection | policySection | nodeSection | switchSection
 )

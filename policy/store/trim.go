@@ -175,7 +175,8 @@ func own(all map[string]string) map[string]string {
 	return kept
 }
 
-// requests keeps what containers ask for, which is what they occupy.
+// requests keeps what containers ask for, which is what they occupy, and their
+// limits, which are bought for them on a virtual node.
 func requests(containers []corev1.Container) []corev1.Container {
 	if len(containers) == 0 {
 		return nil
@@ -185,7 +186,7 @@ func requests(containers []corev1.Container) []corev1.Container {
 		kept[i] = corev1.Container{
 			Name:          containers[i].Name,
 			RestartPolicy: containers[i].RestartPolicy,
-			Resources:     corev1.ResourceRequirements{Requests: containers[i].Resources.Requests},
+			Resources:     corev1.ResourceRequirements{Requests: containers[i].Resources.Requests, Limits: containers[i].Resources.Limits},
 		}
 	}
 	return kept

@@ -38,6 +38,10 @@ const (
 	// RepatriateAnnotation is set by users, to "Never", on a pod that is not to be
 	// moved back to a local node.
 	RepatriateAnnotation = "autoburst.io/repatriate"
+
+	// ShareAnnotation on a pod says from which shares of limits it was granted at
+	// admission, so that it is not counted twice.
+	ShareAnnotation = "autoburst.io/share"
 )
 
 // BurstDeletionCost is the pod deletion cost (annotation

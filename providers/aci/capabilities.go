@@ -43,7 +43,7 @@ func Capabilities(inSubnet bool) burstable.Capabilities {
 	if inSubnet {
 		features = append(features, burstable.DNSConfig)
 	}
-	return burstable.Capabilities{Provider: name, Features: features, Limits: limits}
+	return burstable.Capabilities{Provider: name, Features: features, Limits: limits, Sizes: &sizes}
 }
 
 // Capabilities says what the groups of this node can run.

@@ -37,6 +37,18 @@ type want struct {
 	bounded bool // it has a limit
 }
 
+// sizes says the same to those who count what a pod takes here.
+var sizes = burstable.Sizes{
+	CPU: &burstable.Steps{
+		Step: milliCPUPerStep, Minimum: minCPUSteps * milliCPUPerStep,
+		Default: defaultCPUSteps * milliCPUPerStep, Container: leastCPUSteps * milliCPUPerStep,
+	},
+	Memory: &burstable.Steps{
+		Step: bytesPerStep, Minimum: minMemorySteps * bytesPerStep,
+		Default: defaultMemorySteps * bytesPerStep, Container: leastMemorySteps * bytesPerStep,
+	},
+}
+
 // cpuShares and memoryShares divide the group among its containers. What a
 // container may use is bought for it (see burstable.ContainerSize); rounding is
 // always up.

@@ -62,4 +62,5 @@ var capabilities = burstable.Capabilities{
 		ReservedPortRanges:    reservedPorts,
 		Capabilities:          addableCapabilities,
 	},
+	Sizes: &sizes,
 }

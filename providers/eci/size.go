@@ -9,65 +9,50 @@ type Spec struct {
 	MemoryMiB int64
 }
 
-// specs are the published pairs of vCPU and memory in GiB, smallest CPU first
+// sizes are the published pairs of vCPU and memory, smallest CPU first
 // (alibabacloud.com help 114662, "vCPU and memory", 2026-06-20). Some regions
-// sell more.
-var specs = []struct {
-	milliCPU int64
-	gib      []float64
-}{
-	{250, []float64{0.5, 1}},
-	{500, []float64{1, 2}},
-	{1000, []float64{2, 4, 8}},
-	{2000, []float64{1, 2, 4, 8, 16}},
-	{4000, []float64{2, 4, 8, 16, 32}},
-	{8000, []float64{4, 8, 16, 32, 64}},
-	{12000, []float64{12, 24, 48, 96}},
-	{16000, []float64{16, 32, 64, 128}},
-	{24000, []float64{24, 48, 96, 192}},
-	{32000, []float64{32, 64, 128, 256}},
-	{52000, []float64{96, 192, 384}},
-	{64000, []float64{128, 256, 512}},
-}
+// sell more. The default is what ECI gives to a group that names no size (the
+// same page). The weights, of CPU against memory where more than one size would
+// hold a pod, are the published prices in millionths of a USD cent per hour:
+// 0.02772 USD per vCPU-hour and 0.003456 USD per GiB-hour (ECI billing page,
+// 2025-11-04).
+var sizes = burstable.Sizes{Offers: &burstable.Offers{
+	Rows: []burstable.Offer{
+		offer(250, 0.5, 1),
+		offer(500, 1, 2),
+		offer(1000, 2, 4, 8),
+		offer(2000, 1, 2, 4, 8, 16),
+		offer(4000, 2, 4, 8, 16, 32),
+		offer(8000, 4, 8, 16, 32, 64),
+		offer(12000, 12, 24, 48, 96),
+		offer(16000, 16, 32, 64, 128),
+		offer(24000, 24, 48, 96, 192),
+		offer(32000, 32, 64, 128, 256),
+		offer(52000, 96, 192, 384),
+		offer(64000, 128, 256, 512),
+	},
+	Default:      burstable.Size{MilliCPU: 2000, MemoryBytes: 4 << 30},
+	CPUWeight:    2772,
+	MemoryWeight: 345.6,
+}}
 
-// defaultSpec is what ECI gives to a group that names no size (the same page).
-var defaultSpec = Spec{MilliCPU: 2000, MemoryMiB: 4096}
+func offer(milliCPU int64, gib ...float64) burstable.Offer {
+	o := burstable.Offer{MilliCPU: milliCPU}
+	for _, g := range gib {
+		o.MemoryBytes = append(o.MemoryBytes, int64(g*(1<<30)))
+	}
+	return o
+}
 
 const (
 	maxMilliCPU    = 64000
 	maxMemoryBytes = 512 << 30
 )
 
-// The published prices in millionths of a USD cent per hour, which weigh CPU
-// against memory where more than one size would hold a pod: 0.02772 USD per
-// vCPU-hour and 0.003456 USD per GiB-hour (ECI billing page, 2025-11-04).
-const (
-	weightMilliCPU = 2772 // of one vCPU
-	weightGiB      = 345.6
-)
-
 // SpecFor returns the cheapest size that holds want; ok is false if ECI sells
 // none. A pod that names neither CPU nor memory gets ECI's own default. A pod
 // that names one of them gets the cheapest size with that much of it.
 func SpecFor(want burstable.Size) (spec Spec, ok bool) {
-	if want.MilliCPU == 0 && want.MemoryBytes == 0 {
-		return defaultSpec, true
-	}
-	best := 0.0
-	for _, s := range specs {
-		if s.milliCPU < want.MilliCPU {
-			continue
-		}
-		for _, gib := range s.gib {
-			if int64(gib*(1<<30)) < want.MemoryBytes {
-				continue
-			}
-			cost := float64(s.milliCPU)/1000*weightMilliCPU + gib*weightGiB
-			if !ok || cost < best {
-				spec, best, ok = Spec{MilliCPU: s.milliCPU, MemoryMiB: int64(gib * 1024)}, cost, true
-			}
-			break // the row's next sizes cost more
-		}
-	}
-	return spec, ok
+	size, ok := sizes.Offers.Cheapest(want)
+	return Spec{MilliCPU: size.MilliCPU, MemoryMiB: size.MemoryBytes >> 20}, ok
 }

@@ -87,7 +87,7 @@ func checkLogs(context.Context) error {
 			return err
 		}
 		for _, bad := range []string{
-			"DATA RACE", "panic:", "is forbidden",
+			"DATA RACE", "panic:", "is forbidden: User",
 			playground.ECISecretKey, playground.ACIClientPassword,
 		} {
 			if i := strings.Index(string(b), bad); i >= 0 {

@@ -26,6 +26,8 @@ var rules = map[string][]string{
 	"policy/burstable":       {"cmd/...", "policy", "policy/v1alpha1", "policy/store", "policy/controller", "webhook/...", "vnode", "providers/...", clientGo, controllerRuntime, prometheus},
 	"policy":                 {"policy/store", "policy/controller", "webhook/...", "vnode", "providers/...", clientGo, controllerRuntime, prometheus},
 	"policy/admission":       {"policy/store", "policy/controller", "webhook/...", "vnode", "providers/...", clientGo, controllerRuntime, prometheus},
+	"policy/limits":          {"policy/store", "policy/shares", "policy/controller", "webhook/...", "vnode", "providers/...", clientGo, controllerRuntime, prometheus},
+	"policy/shares":          {"policy/controller", "webhook/...", "vnode", "providers/...", virtualKubelet, alibaba, azure},
 	"policy/store":           {"webhook/...", "vnode", "providers/...", virtualKubelet, alibaba, azure},
 	"policy/controller":      {"webhook/...", "vnode", "providers/...", virtualKubelet, alibaba, azure},
 	"webhook/...":            {"policy/store", "policy/controller", "vnode", "providers/...", virtualKubelet, alibaba, azure},

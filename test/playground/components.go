@@ -133,6 +133,8 @@ func (p *Playground) environment(ctx context.Context, c corev1.Container) ([]str
 				value = string(data)
 			case from.FieldRef != nil && from.FieldRef.FieldPath == "metadata.namespace":
 				value = Namespace
+			case from.FieldRef != nil && from.FieldRef.FieldPath == "metadata.name":
+				continue // whoever starts the program knows
 			case from.FieldRef != nil && from.FieldRef.FieldPath == "status.podIP":
 				value = "127.0.0.1"
 			default:

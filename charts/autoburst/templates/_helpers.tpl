@@ -86,6 +86,11 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{ include "autoburst.fullname" . }}-switch
 {{- end }}
 
+{{/* The ConfigMap in which the elected replica keeps what is reserved under limits. It makes it by itself, once there are limits; the chart must not, or an upgrade would forget what is reserved. */}}
+{{- define "autoburst.ledgerName" -}}
+{{ include "autoburst.fullname" . }}-ledger
+{{- end }}
+
 {{/* Reference of an image: (dict "root" $ "image" .Values.controller.image). */}}
 {{- define "autoburst.image" -}}
 {{- $repository := .image.repository }}
