@@ -55,6 +55,8 @@ type reservation struct {
 	revision policy.Revision
 	// until is when the place is given up though nothing was seen; zero means never.
 	until time.Time
+	// granted is true when the pod is granted, or may be, by an earlier write.
+	granted bool
 }
 
 func newBudgets(v View, live client.Reader, c clock.PassiveClock) *budgets {
@@ -107,7 +109,7 @@ func (b *budgets) take(ctx context.Context, pod *corev1.Pod, budget int) (bool, 
 	if w, known := b.Workload(pod); !known || w.Burst >= budget {
 		return false, nil
 	}
-	b.put(pod, time.Time{})
+	b.put(pod)
 	return true, nil
 }
 
@@ -140,38 +142,61 @@ func (b *budgets) catchUp(ctx context.Context, namespace string) error {
 	}
 	for _, p := range granted {
 		if s := seen[p.UID]; s == nil || s.Spec.NodeName == "" && s.Annotations[v1alpha1.GrantAnnotation] == "" {
-			b.put(p, b.clock.Now().Add(unseenMax))
+			b.put(p)
+			b.doubt(p.UID)
 		}
 	}
 	b.listed[namespace] = true
 	return nil
 }
 
-func (b *budgets) put(pod *corev1.Pod, until time.Time) {
+func (b *budgets) put(pod *corev1.Pod) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	revision := policy.RevisionOf(pod)
-	b.places[pod.UID] = reservation{revision, until}
+	b.places[pod.UID] = reservation{revision: revision, granted: b.places[pod.UID].granted}
 	if b.taken[revision] == nil {
 		b.taken[revision] = make(map[types.UID]bool, 1)
 	}
 	b.taken[revision][pod.UID] = true
 }
 
-// release gives a place back: the pod's grant was refused.
+// release gives a place back: the pod is seen with its grant, or gone.
 func (b *budgets) release(uid types.UID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.drop(uid)
 }
 
-// doubt notes that the grant of a pod failed in a way that leaves open whether it
-// was written.
+// refused gives a place back when the grant was refused, unless an earlier one may
+// have been written.
+func (b *budgets) refused(uid types.UID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if p := b.places[uid]; p.granted {
+		p.until = b.clock.Now().Add(unseenMax)
+		b.places[uid] = p
+		return
+	}
+	b.drop(uid)
+}
+
+// written notes that a pod was granted; its place stays until that is seen.
+func (b *budgets) written(uid types.UID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if p, ok := b.places[uid]; ok { // or it is seen already
+		p.granted = true
+		b.places[uid] = p
+	}
+}
+
+// doubt notes that a pod may be granted though its grant failed.
 func (b *budgets) doubt(uid types.UID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if p, ok := b.places[uid]; ok {
-		p.until = b.clock.Now().Add(unseenMax)
+		p.until, p.granted = b.clock.Now().Add(unseenMax), true
 		b.places[uid] = p
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -12,7 +14,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	testclock "k8s.io/utils/clock/testing"
 	"k8s.io/utils/ptr"
+	"pgregory.net/rapid"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/autoburst/autoburst/policy"
 	"github.com/autoburst/autoburst/policy/store"
@@ -164,4 +169,191 @@ func TestKeepLocalWhenGrantsFail(t *testing.T) {
 	if n := len(f.granter.budgets.places) + len(f.granter.budgets.taken); n != 0 {
 		t.Errorf("%d places are left when all are seen", n)
 	}
+}
+
+// apiPods is what the API server has, of which the view hears later.
+type apiPods struct {
+	client.Reader
+	pods   map[types.UID]*corev1.Pod
+	events []func() // that the view has not heard yet
+}
+
+func (a *apiPods) List(_ context.Context, list client.ObjectList, _ ...client.ListOption) error {
+	pods, ok := list.(*corev1.PodList)
+	if !ok {
+		return fmt.Errorf("listing %T", list)
+	}
+	for _, p := range a.pods {
+		pods.Items = append(pods.Items, *p.DeepCopy())
+	}
+	return nil
+}
+
+// TestBudgetsHoldAgainstTheTruth drives one revision against an API server that
+// loses answers, a view that lags, and leaders that change: what may burst is never
+// more than the budget, and when all is seen it is as much.
+func TestBudgetsHoldAgainstTheTruth(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		const replicas = 6
+		budget := rapid.IntRange(0, replicas-1).Draw(t, "budget")
+		api := &apiPods{pods: map[types.UID]*corev1.Pod{}}
+		now := testclock.NewFakeClock(start)
+		v := &view{snapshot: &policy.Snapshot{VirtualNodes: []*policy.VirtualNode{virtual("eci", nil)}}, pending: map[types.UID]*corev1.Pod{}, pods: map[string][]*corev1.Pod{}}
+		v.census.SetOwner("web-1", policy.Owner{Replicas: replicas, Wanted: replicas})
+		b := newBudgets(v, api, now)
+		seen := map[types.UID]*corev1.Pod{}
+		// changed tells the view of a pod some time later; nil is gone.
+		changed := func(uid types.UID, p *corev1.Pod) {
+			if p != nil {
+				p = p.DeepCopy()
+			}
+			api.events = append(api.events, func() {
+				before, after := policy.Seat{}, policy.Seat{}
+				if seen[uid] != nil {
+					before = policy.SeatOf(seen[uid])
+				}
+				if p != nil {
+					after = policy.SeatOf(p)
+				}
+				last := seen[uid]
+				v.census.Move(before, after)
+				if seen[uid] = p; p == nil {
+					delete(seen, uid)
+				}
+				v.pods["shop"] = slices.Collect(maps.Values(seen))
+				switch {
+				case p != nil && p.Spec.NodeName == "":
+					b.PodPending(p)
+				case last != nil && last.Spec.NodeName == "":
+					b.PodSettled(last, "")
+				}
+			})
+		}
+		deliver := func(n int) {
+			for ; n > 0 && len(api.events) > 0; n-- {
+				api.events[0]()
+				api.events = api.events[1:]
+			}
+		}
+		some := func(from map[types.UID]*corev1.Pod, is func(*corev1.Pod) bool) *corev1.Pod {
+			var names []types.UID
+			for uid, p := range from {
+				if is(p) {
+					names = append(names, uid)
+				}
+			}
+			if len(names) == 0 {
+				return nil
+			}
+			slices.Sort(names)
+			return from[rapid.SampledFrom(names).Draw(t, "pod")]
+		}
+		granted := func(p *corev1.Pod) bool { return p.Annotations[v1alpha1.GrantAnnotation] != "" }
+		waits := func(p *corev1.Pod) bool { return p.Spec.NodeName == "" && !granted(p) }
+		burst := func() (n int) {
+			for _, p := range api.pods {
+				if granted(p) && (p.Spec.NodeName == "" || p.Spec.NodeName == "eci") {
+					n++
+				}
+			}
+			return n
+		}
+		write := func(uid types.UID) {
+			p := api.pods[uid]
+			p.Annotations = map[string]string{v1alpha1.GrantAnnotation: policy.GrantLate}
+			changed(uid, p)
+		}
+		grant := func(calm bool) bool {
+			p := some(seen, waits)
+			if p == nil {
+				return false
+			}
+			ok, err := b.take(context.Background(), p, budget)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !ok {
+				return false
+			}
+			outcome := 0
+			if !calm {
+				outcome = rapid.IntRange(0, 4).Draw(t, "outcome")
+			}
+			is, there := api.pods[p.UID]
+			switch {
+			case !there:
+				b.release(p.UID) // not found
+			case outcome == 1: // the answer never came, and nothing was written
+				b.doubt(p.UID)
+			case outcome == 2: // forbidden
+				b.refused(p.UID)
+			case !waits(is): // the tests of the patch fail
+				b.doubt(p.UID)
+			case outcome == 3: // written, but the answer was lost
+				write(p.UID)
+				b.doubt(p.UID)
+			default:
+				write(p.UID)
+				b.written(p.UID)
+			}
+			return true
+		}
+		made := 0
+		create := func() {
+			made++
+			p := replica(made)
+			p.Annotations = nil
+			api.pods[p.UID] = p
+			changed(p.UID, p)
+		}
+		for range rapid.IntRange(10, 80).Draw(t, "events") {
+			switch rapid.IntRange(0, 8).Draw(t, "event") {
+			case 0, 1:
+				if len(api.pods) < replicas {
+					create()
+				}
+			case 2, 3:
+				deliver(rapid.IntRange(1, 4).Draw(t, "heard"))
+			case 4, 5:
+				for range rapid.IntRange(1, 3).Draw(t, "in a row") {
+					grant(false)
+				}
+			case 6: // the scheduler
+				if p := some(api.pods, granted); p != nil && p.Spec.NodeName == "" {
+					p.Spec.NodeName = rapid.SampledFrom([]string{"eci", "local"}).Draw(t, "node")
+					changed(p.UID, p)
+				}
+			case 7:
+				if p := some(api.pods, func(*corev1.Pod) bool { return true }); p != nil {
+					delete(api.pods, p.UID)
+					changed(p.UID, nil)
+				}
+			case 8: // a new leader, whose view may lag
+				b = newBudgets(v, api, now)
+				for range rapid.IntRange(0, 4).Draw(t, "at once") {
+					grant(false)
+				}
+			}
+			if n := burst(); n > budget {
+				t.Fatalf("%d pods may burst, want %d at most", n, budget)
+			}
+		}
+		for len(api.pods) < replicas {
+			create()
+		}
+		deliver(len(api.events))
+		now.Step(unseenMax + time.Second)
+		for grant(true) {
+			deliver(len(api.events))
+		}
+		waiting := 0
+		for _, p := range api.pods {
+			if waits(p) {
+				waiting++
+			}
+		}
+		if n := burst(); n > budget || n < budget && waiting > 0 {
+			t.Fatalf("when all is seen %d pods burst and %d wait, want %d to burst", n, waiting, budget)
+		}
+	})
 }

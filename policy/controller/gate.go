@@ -260,7 +260,7 @@ func (g *granter) secure(ctx context.Context, pod *corev1.Pod, d *policy.LateDec
 	if err == nil && placed && d.Action == policy.Grant {
 		return true
 	}
-	g.budgets.release(pod.UID)
+	g.budgets.refused(pod.UID)
 	return false
 }
 

@@ -152,7 +152,7 @@ func (g *granter) Reconcile(ctx context.Context, key store.PodKey) (reconcile.Re
 	}
 	d, err := g.takeRoom(ctx, pod, d)
 	if err != nil || d.Action != policy.Grant {
-		g.budgets.release(key.UID)
+		g.budgets.refused(key.UID)
 	}
 	if err != nil {
 		return reconcile.Result{}, err
@@ -298,8 +298,10 @@ func (g *granter) grant(ctx context.Context, pod *corev1.Pod, d policy.LateDecis
 	return reconcile.Result{}, fmt.Errorf("granting pod %s/%s: %w", pod.Namespace, pod.Name, err)
 }
 
-// write patches the pod. A pod that has a place in a budget gives it back when its
-// grant was refused for certain.
+// write patches the pod. A pod that has a place in a budget gives it back when it
+// is gone, or its grant was refused for certain. It is not certain when the pod
+// has changed: an earlier grant, of a leader before or whose answer was lost, may
+// be what changed it.
 func (g *granter) write(ctx context.Context, pod *corev1.Pod, d policy.LateDecision, patch []byte, uid types.UID) error {
 	if d.Budget == policy.Unbounded {
 		return g.writes.Patch(ctx, pod, client.RawPatch(types.JSONPatchType, patch))
@@ -309,8 +311,11 @@ func (g *granter) write(ctx context.Context, pod *corev1.Pod, d policy.LateDecis
 	err := g.writes.Patch(ctx, pod, client.RawPatch(types.JSONPatchType, patch))
 	switch {
 	case err == nil:
-	case apierrors.IsNotFound(err), apierrors.IsConflict(err), apierrors.IsInvalid(err), apierrors.IsForbidden(err):
+		g.budgets.written(uid)
+	case apierrors.IsNotFound(err):
 		g.budgets.release(uid)
+	case apierrors.IsForbidden(err):
+		g.budgets.refused(uid)
 	default:
 		g.budgets.doubt(uid)
 	}
