@@ -98,11 +98,18 @@ func (c *paramsCompiler) policy(p *Policy, selector []metav1.LabelSelectorRequir
 	r.PodSelector = selector
 	r.Limited = p.needsCount()
 	if p.Mode == v1alpha1.ModeOverflow {
+		d := Decision{Action: Wait, Mode: p.Mode, Reason: AdmissionByPolicy, AfterPendingSeconds: p.AfterPendingSeconds}
 		switch {
 		case p.HasPressure && !p.PressureOpen:
-			r.Reason = string(PressureClosed)
+			d.Reason = PressureClosed
+		case p.NodeAutoscaler == v1alpha1.NodeFirst:
+			d.Reason = NodeFirst
 		case p.AfterPendingSeconds > 0:
-			r.Reason = string(AfterPending)
+			d.Reason = AfterPending
+		}
+		r.Reason = string(d.Reason)
+		if d = besides(c.snapshot, new(corev1.Pod), p, d); d.ScaleUpDelay > 0 {
+			r.ScaleUpDelay = scaleUpDelay(d.ScaleUpDelay)
 		}
 	}
 	return r

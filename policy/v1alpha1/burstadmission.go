@@ -80,6 +80,11 @@ type AdmissionRule struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	Reason string `json:"reason,omitempty"`
+	// scaleUpDelay is how long autoscalers are asked to leave a pod alone that waits
+	// for this reason, as a Go duration.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	ScaleUpDelay string `json:"scaleUpDelay,omitempty"`
 	// local is the alternative to the targets that keeps local nodes open.
 	// +optional
 	// +listType=atomic
