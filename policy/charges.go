@@ -211,6 +211,9 @@ func (d Decision) Withheld() Decision {
 	if len(d.Charges) > 0 {
 		of = fmt.Sprintf("The first limit that binds it is that of %s.", d.Charges[0].Account.describe())
 	}
+	if d.NodeAutoscaler == v1alpha1.BurstFirst {
+		d.ScaleUpDelay = burstHeadStart
+	}
 	return d.with(Wait, LimitWithheld, of)
 }
 

@@ -56,6 +56,9 @@ func besides(s *Snapshot, pod *corev1.Pod, p *Policy, d Decision) Decision {
 		d.ScaleUpDelay = waits + time.Duration(p.PressureForSeconds)*time.Second + pressureHeadStart
 	case AfterPending:
 		d.ScaleUpDelay = waits + burstHeadStart
+	case AdmissionByPolicy:
+		// The API server knows of no controller that would open a gate.
+		d.ScaleUpDelay = burstHeadStart
 	case CustomScheduler:
 		// Only kube-scheduler is known to wait at gates.
 		d.ScaleUpDelay = burstHeadStart

@@ -125,7 +125,7 @@ func place(s *Snapshot, pod *corev1.Pod, d Decision, p *Policy, room func(*Virtu
 	switch {
 	case p != nil && p.HasPressure && !p.PressureOpen:
 		return d.with(Wait, PressureClosed, ""), c
-	case p != nil && p.HasPressure && room == nil && !s.ControllerLive:
+	case p != nil && p.HasPressure && room == nil && !s.ControllerLive && !s.AdmissionByPolicy:
 		return d.with(Wait, PressureUnknown, ""), c
 	case d.NodeAutoscaler == v1alpha1.NodeFirst:
 		return d.with(Wait, NodeFirst, fmt.Sprintf("Until it has been unschedulable for %d s, autoscalers have the time.", d.AfterPendingSeconds)), c

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"testing"
 	"time"
 
@@ -54,7 +55,7 @@ func scalePod(i int) *corev1.Pod {
 	for w := range 4 {
 		p.ManagedFields = append(p.ManagedFields, metav1.ManagedFieldsEntry{
 			Manager: fmt.Sprint("writer-", w), Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: "v1", FieldsType: "FieldsV1",
-			FieldsV1: &metav1.FieldsV1{Raw: make([]byte, 600)},
+			FieldsV1: metav1.NewFieldsV1(strings.Repeat("f", 600)),
 		})
 	}
 	for _, name := range []string{"app", "proxy"} {
