@@ -44,6 +44,8 @@ type setting struct {
 	NoCapacity []string
 	// Late evaluates a live pod; the time is PendingSeconds after the condition.
 	Late bool
+	// NodeComing is the autoscaler that said so when the pod became unschedulable.
+	NodeComing string
 	// Gated evaluates a live pod at our gate.
 	Gated          bool
 	PendingSeconds int
@@ -278,6 +280,9 @@ func (w *world) run(t *testing.T) result {
 	if w.Late {
 		since, _ := Unschedulable(w.pod)
 		d := EvaluateLate(w.snapshot, w.Namespace, w.pod, slices.Values(w.local), NewWorkloads(w.objects), since.Add(time.Duration(w.PendingSeconds)*time.Second))
+		if w.NodeComing != "" {
+			d = AwaitNode(d, ScaleUp{Coming: since, By: w.NodeComing}, since.Add(time.Duration(w.PendingSeconds)*time.Second))
+		}
 		r := resultOf(d.Decision)
 		if d.RequeueAfter != 0 {
 			r.RequeueAfter = d.RequeueAfter.String()

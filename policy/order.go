@@ -162,7 +162,7 @@ func AwaitNode(d LateDecision, said ScaleUp, now time.Time) LateDecision {
 		return d
 	}
 	return LateDecision{
-		Decision: d.with(Wait, NodeFirst, fmt.Sprintf("%s said %s ago that a node is coming; that is believed for %s.",
+		Decision: d.with(Wait, NodeComing, fmt.Sprintf("%s said so %s ago, which is believed for %s.",
 			said.By, since.Round(time.Second), nodeStart)),
 		RequeueAfter: min(nodePoll, nodeStart-since),
 	}

@@ -41,7 +41,7 @@ func TestAwaitNode(t *testing.T) {
 			if (got.Action == Grant) != (c.want == 0) || got.RequeueAfter != c.want {
 				t.Errorf("%s, again after %v; want again after %v", got.Action, got.RequeueAfter, c.want)
 			}
-			if got.Action != Grant && (got.Reason != NodeFirst || !strings.Contains(got.Message, "cluster-autoscaler said")) {
+			if got.Action != Grant && (got.Reason != NodeComing || !strings.Contains(got.Message, "cluster-autoscaler said so")) {
 				t.Errorf("%s: %s", got.Reason, got.Message)
 			}
 		})

@@ -41,6 +41,7 @@ const (
 	PressureClosed     Reason = "PressureClosed"
 	PressureUnknown    Reason = "PressureUnknown"
 	NodeFirst          Reason = "NodeFirst"
+	NodeComing         Reason = "NodeComing"
 	AfterPending       Reason = "AfterPending"
 	LimitReached       Reason = "LimitReached"
 	LimitWithheld      Reason = "LimitWithheld"
@@ -114,6 +115,7 @@ var sentences = []struct {
 	{PressureClosed, "The policy lets pods burst under pressure only, and there is none."},
 	{PressureUnknown, "The policy lets pods burst under pressure only, and no controller is known to be at work that measures it."},
 	{NodeFirst, "The policy lets autoscalers add a node first, so the pod may burst once none does."},
+	{NodeComing, "An autoscaler adds a node for the pod, so the pod may burst if that node does not come."},
 	{AfterPending, "The policy lets the pod burst only after it has been unschedulable for some time."},
 
 	{LimitReached, "A limit leaves no room for the pod, so it stays a candidate for local nodes and waits for room."},

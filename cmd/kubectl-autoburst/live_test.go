@@ -306,7 +306,7 @@ func TestExplainOrder(t *testing.T) {
 		s.ordered(v1alpha1.Overflow{NodeAutoscaler: v1alpha1.NodeFirst})
 		wants(t, s.explain(t, "pod/large"), "Wait: NodeFirst", "Grant: GrantedLate")
 		s.events = []corev1.Event{{Reason: "TriggeredScaleUp", Source: corev1.EventSource{Component: "cluster-autoscaler"}, LastTimestamp: metav1.NewTime(noon)}}
-		wants(t, s.explain(t, "pod/large"), "cluster-autoscaler said")
+		wants(t, s.explain(t, "pod/large"), "Wait: NodeComing", "cluster-autoscaler said so")
 		if !read(s, "GET /api/v1/namespaces/shop/events involvedObject.uid=") || read(s, lease) {
 			t.Errorf("the events were not read, or more was: %q", s.requests)
 		}

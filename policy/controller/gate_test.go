@@ -352,7 +352,7 @@ func TestNodeFirst(t *testing.T) {
 	if got := f.state("coming"); got != "granted" {
 		t.Errorf("the pod is %s, want granted", got)
 	}
-	if diff := cmp.Diff([]string{EventWaitsToBurst, EventBurstGranted}, f.events.of("coming")); diff != "" {
+	if diff := cmp.Diff([]string{EventWaitsToBurst, EventWaitsToBurst, EventBurstGranted}, f.events.of("coming")); diff != "" {
 		t.Errorf("events (-want +got):\n%s", diff)
 	}
 }

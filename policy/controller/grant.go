@@ -137,7 +137,7 @@ func (g *granter) Reconcile(ctx context.Context, key store.PodKey) (reconcile.Re
 	again, left := d.RequeueAfter, lookAgainMax
 	room := d.Reason
 	switch d.Reason {
-	case policy.PressureClosed, policy.Stopped, policy.AfterPending, policy.NodeFirst:
+	case policy.PressureClosed, policy.Stopped, policy.AfterPending, policy.NodeFirst, policy.NodeComing:
 		// It counts for the pressure when it would burst for want of room, were the
 		// policy open and its waits over and bursting not stopped; so the pressure is as
 		// it should be when that is lifted.

@@ -419,7 +419,7 @@ func TestNodeFirst(t *testing.T) {
 				return false, err
 			}
 			for _, e := range list.Items {
-				if e.Regarding.Name == name && e.Reason == "WaitsToBurst" && e.Action == "NodeFirst" {
+				if e.Regarding.Name == name && e.Reason == "WaitsToBurst" && e.Action == "NodeComing" && strings.Contains(e.Note, by+" said so") {
 					return true, nil
 				}
 			}
@@ -429,7 +429,7 @@ func TestNodeFirst(t *testing.T) {
 		if code != 0 || errOut != "" {
 			t.Errorf("explain ended with %d: %s", code, errOut)
 		}
-		if !strings.Contains(out, by+" said") || !strings.Contains(out, "NodeFirst") {
+		if !strings.Contains(out, by+" said so") || !strings.Contains(out, "NodeComing") {
 			t.Errorf("explain does not say that %s adds a node:\n%s", by, out)
 		}
 		if p := pod(t, ns, name); granted(p) {
