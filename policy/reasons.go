@@ -82,8 +82,10 @@ const (
 	SpreadOnly        Reason = "SpreadOnly"
 )
 
-// Only EvaluateGated gives this.
-const OtherGates Reason = "OtherGates"
+// Only EvaluateGated gives these.
+const (
+	OtherGates Reason = "OtherGates"
+)
 
 // sentences keeps the order in which the documentation lists the reasons.
 var sentences = []struct {
