@@ -47,22 +47,28 @@ func GrantPatch(pod *corev1.Pod, d LateDecision) ([]byte, error) {
 		}
 	}
 	ops = append(ops, openGate(pod)...)
-	annotations := map[string]string{
+	ops = append(ops, annotate(pod, map[string]string{
 		v1alpha1.PolicyAnnotation:      d.By.String(),
 		v1alpha1.DecidedModeAnnotation: string(d.Mode),
 		v1alpha1.ReasonAnnotation:      string(d.Reason),
 		v1alpha1.GrantAnnotation:       GrantLate,
-	}
-	if len(pod.Annotations) == 0 {
-		ops = append(ops, operation{"add", "/metadata/annotations", annotations})
-	} else {
-		for _, k := range slices.Sorted(maps.Keys(annotations)) {
-			ops = append(ops, operation{"add", "/metadata/annotations/" + strings.ReplaceAll(k, "/", "~1"), annotations[k]})
-		}
-	}
+	})...)
 	b, err := json.Marshal(ops)
 	if err != nil {
 		return nil, fmt.Errorf("writing the patch of a grant for pod %s/%s: %w", pod.Namespace, pod.Name, err)
 	}
 	return b, nil
+}
+
+// annotate sets annotations of a pod as it was seen. Where it has none, the patch
+// must test that it is still so.
+func annotate(pod *corev1.Pod, annotations map[string]string) []operation {
+	if len(pod.Annotations) == 0 {
+		return []operation{{"add", "/metadata/annotations", annotations}}
+	}
+	var ops []operation
+	for _, key := range slices.Sorted(maps.Keys(annotations)) {
+		ops = append(ops, operation{"add", "/metadata/annotations/" + strings.ReplaceAll(key, "/", "~1"), annotations[key]})
+	}
+	return ops
 }

@@ -155,17 +155,10 @@ func RefOf(pod *corev1.Pod) Ref {
 // seen. It fails, and is to be made anew, when anybody has changed the pod since:
 // so it can replace nothing.
 func StampPatch(pod *corev1.Pod, stamp map[string]string) ([]byte, error) {
-	ops := []operation{
+	ops := append([]operation{
 		{"test", "/metadata/uid", pod.UID},
 		{"test", "/metadata/resourceVersion", pod.ResourceVersion},
-	}
-	if len(pod.Annotations) == 0 {
-		ops = append(ops, operation{"add", "/metadata/annotations", stamp})
-	} else {
-		for _, key := range slices.Sorted(maps.Keys(stamp)) {
-			ops = append(ops, operation{"add", "/metadata/annotations/" + strings.ReplaceAll(key, "/", "~1"), stamp[key]})
-		}
-	}
+	}, annotate(pod, stamp)...)
 	patch, err := json.Marshal(ops)
 	if err != nil {
 		return nil, fmt.Errorf("encoding the stamp of pod %s/%s: %w", pod.Namespace, pod.Name, err)
