@@ -136,6 +136,6 @@ func (d *diff) elements(path string, before, after []any) error {
 }
 
 // escape makes one token of a JSON pointer (RFC 6901).
-func escape(token string) string {
-	return strings.NewReplacer("~", "~0", "/", "~1").Replace(token)
-}
+func escape(token string) string { return escapes.Replace(token) }
+
+var escapes = strings.NewReplacer("~", "~0", "/", "~1")

@@ -35,6 +35,7 @@ func largeSnapshot() *policy.Snapshot {
 		c.Name = fmt.Sprint("c-", i)
 		s.Policies[""] = append(s.Policies[""], policy.Compile(&c))
 	}
+	s.Index = policy.NewIndex(s.Policies, s.Namespaces)
 	return s
 }
 

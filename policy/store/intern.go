@@ -1,9 +1,12 @@
 package store
 
 import (
+	"maps"
+	"slices"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -17,7 +20,10 @@ const internMax = 1 << 16
 type interner struct {
 	mu       sync.Mutex
 	texts    map[string]string
+	labels   map[string]map[string]string
+	owners   map[types.UID][]metav1.OwnerReference
 	requests map[common][]corev1.ResourceList
+	key      []byte // of the last labels; its memory is used again
 }
 
 // alike bounds how many lists with the same CPU and memory are known.
@@ -27,7 +33,10 @@ const alike = 8
 type common struct{ milliCPU, memory int64 }
 
 func newInterner() *interner {
-	return &interner{texts: make(map[string]string), requests: make(map[common][]corev1.ResourceList)}
+	return &interner{
+		texts: make(map[string]string), labels: make(map[string]map[string]string),
+		owners: make(map[types.UID][]metav1.OwnerReference), requests: make(map[common][]corev1.ResourceList),
+	}
 }
 
 // pod replaces values of a trimmed pod by equal ones that other pods have.
@@ -35,20 +44,8 @@ func (x *interner) pod(p *corev1.Pod) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	p.Namespace, p.Spec.NodeName = x.text(p.Namespace), x.text(p.Spec.NodeName)
-	if len(p.Labels) > 0 {
-		shared := make(map[string]string, len(p.Labels))
-		for k, v := range p.Labels {
-			shared[x.text(k)] = x.text(v)
-		}
-		p.Labels = shared
-	}
-	for i := range p.OwnerReferences {
-		o := &p.OwnerReferences[i]
-		*o = metav1.OwnerReference{
-			APIVersion: x.text(o.APIVersion), Kind: x.text(o.Kind), Name: x.text(o.Name), UID: types.UID(x.text(string(o.UID))),
-			Controller: o.Controller, BlockOwnerDeletion: o.BlockOwnerDeletion,
-		}
-	}
+	p.Labels = x.labelsOf(p.Labels)
+	p.OwnerReferences = x.ownersOf(p.OwnerReferences)
 	p.Spec.Overhead = x.list(p.Spec.Overhead)
 }
 
@@ -64,6 +61,45 @@ func (x *interner) text(s string) string {
 	}
 	x.texts[s] = s
 	return s
+}
+
+// labelsOf shares whole sets of labels: the pods of a ReplicaSet have the same.
+func (x *interner) labelsOf(labels map[string]string) map[string]string {
+	if len(labels) == 0 {
+		return nil
+	}
+	x.key = x.key[:0]
+	for _, k := range slices.Sorted(maps.Keys(labels)) {
+		x.key = append(append(append(append(x.key, k...), 0), labels[k]...), 0) // in neither
+	}
+	if known, ok := x.labels[string(x.key)]; ok {
+		return known
+	}
+	shared := make(map[string]string, len(labels))
+	for k, v := range labels {
+		shared[x.text(k)] = x.text(v)
+	}
+	if len(x.labels) >= internMax {
+		clear(x.labels)
+	}
+	x.labels[string(x.key)] = shared
+	return shared
+}
+
+// ownersOf shares the one controller that a trimmed pod has.
+func (x *interner) ownersOf(owners []metav1.OwnerReference) []metav1.OwnerReference {
+	if len(owners) != 1 {
+		return owners
+	}
+	uid := owners[0].UID
+	if known, ok := x.owners[uid]; ok && equality.Semantic.DeepEqual(known, owners) {
+		return known
+	}
+	if len(x.owners) >= internMax {
+		clear(x.owners)
+	}
+	x.owners[uid] = owners
+	return owners
 }
 
 func (x *interner) list(l corev1.ResourceList) corev1.ResourceList {

@@ -2,12 +2,16 @@ package store
 
 import (
 	"fmt"
+	"reflect"
 	"testing"
 	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 )
 
 // What pods have in common is shared, and no pod becomes another one by it.
@@ -27,6 +31,7 @@ func TestInternedPodsAreEqualAndShare(t *testing.T) {
 			p := &corev1.Pod{}
 			p.Name, p.Namespace = fmt.Sprint("p-", i), fmt.Sprint("shop", "")
 			p.Labels = map[string]string{fmt.Sprint("ap", "p"): fmt.Sprint("web-", i%2)}
+			p.OwnerReferences = []metav1.OwnerReference{{Kind: "ReplicaSet", Name: fmt.Sprint("web-", i%3), UID: types.UID(fmt.Sprint(i % 3)), Controller: ptr.To(true)}}
 			p.Spec.NodeName, p.Spec.Overhead = fmt.Sprint("node-", i%3), l
 			want := p.DeepCopy()
 			shared.pod(p)
@@ -39,5 +44,8 @@ func TestInternedPodsAreEqualAndShare(t *testing.T) {
 	first, last := all[0], all[len(all)-1]
 	if unsafe.StringData(first.Namespace) != unsafe.StringData(last.Namespace) {
 		t.Error("two pods of a namespace do not share its name")
+	}
+	if sixth := all[5*6]; &first.OwnerReferences[0] != &sixth.OwnerReferences[0] || reflect.ValueOf(first.Labels).Pointer() != reflect.ValueOf(sixth.Labels).Pointer() {
+		t.Error("two pods of a ReplicaSet do not share their owner and labels")
 	}
 }
