@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -26,6 +27,8 @@ const (
 	scaleNodes    = 5_000
 	scalePods     = 100_000
 	scalePolicies = 1_000
+	// More than the pods need: those of earlier rollouts stay without pods.
+	scaleReplicaSets = 20_000
 	// One pod in so many waits for a node, and has its whole specification.
 	scalePending = 100
 
@@ -116,7 +119,22 @@ func large(b *testing.B) (*Store, []toolscache.Indexer) {
 	indexer := func() toolscache.Indexer {
 		return toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, toolscache.Indexers{toolscache.NamespaceIndex: toolscache.MetaNamespaceIndexFunc})
 	}
-	nodes, pods, policies := indexer(), indexer(), indexer()
+	nodes, pods, policies, owners := indexer(), indexer(), indexer(), indexer()
+	for i := range scaleReplicaSets {
+		r := &appsv1.ReplicaSet{ObjectMeta: metav1.ObjectMeta{
+			Namespace: fmt.Sprintf("team-%03d", i%200), Name: fmt.Sprintf("app-%03d-%05d", i%500, i), UID: types.UID(fmt.Sprintf("0aa0c1e3-0000-4000-8000-%012d", i)),
+			OwnerReferences: []metav1.OwnerReference{{Kind: "Deployment", Name: fmt.Sprintf("app-%03d", i%500), UID: types.UID(fmt.Sprintf("0bb0c1e3-0000-4000-8000-%012d", i%500)), Controller: ptr.To(true)}},
+		}}
+		r.Spec.Replicas = ptr.To(int32(10))
+		o, err := trimOwner(r)
+		if err == nil {
+			err = owners.Add(o)
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+		ownerHandler{s}.OnAdd(o, true)
+	}
 	for i := range 200 {
 		s.setNamespace(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("team-%03d", i), Labels: map[string]string{"team": fmt.Sprintf("team-%03d", i)}}})
 	}
@@ -150,11 +168,11 @@ func large(b *testing.B) (*Store, []toolscache.Indexer) {
 		h.OnAdd(p, true)
 	}
 	s.rebuild(allSections)
-	return s, []toolscache.Indexer{nodes, pods, policies}
+	return s, []toolscache.Indexer{nodes, pods, policies, owners}
 }
 
-// BenchmarkScale holds a cluster of 100,000 pods, 5,000 nodes and 1,000 policies
-// to its cost in memory and time. The objects do not come through an API server
+// BenchmarkScale holds a cluster of 100,000 pods, 20,000 ReplicaSets, 5,000 nodes
+// and 1,000 policies to its cost in memory and time. The objects do not come through an API server
 // but are decoded from its wire format and kept as the informers keep them.
 func BenchmarkScale(b *testing.B) {
 	defer debug.SetGCPercent(debug.SetGCPercent(50)) // as the chart does
