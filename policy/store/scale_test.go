@@ -175,7 +175,7 @@ func large(b *testing.B) (*Store, []toolscache.Indexer) {
 // and 1,000 policies to its cost in memory and time. The objects do not come through an API server
 // but are decoded from its wire format and kept as the informers keep them.
 func BenchmarkScale(b *testing.B) {
-	defer debug.SetGCPercent(debug.SetGCPercent(50)) // as the chart does
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(380 << 20)) // as the chart does
 	debug.FreeOSMemory()
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -226,8 +227,12 @@ func (c *Cluster) Client() *kubernetes.Clientset {
 	return kubernetes.NewForConfigOrDie(config)
 }
 
+// environment of the control plane's programs: memory is plenty here and
+// processors are few, and a heap as small as these collects garbage all the time.
+var environment = []string{"GOGC=400"}
+
 func (c *Cluster) run(name string, args ...string) error {
-	p, err := StartProcess(c.Dir, name, nil, c.Binary, append([]string{name}, args...)...)
+	p, err := StartProcess(c.Dir, name, environment, c.Binary, append([]string{name}, args...)...)
 	if err != nil {
 		return err
 	}
@@ -330,16 +335,23 @@ func (c *Cluster) KeepLogs() { c.temporary = false }
 
 // freePorts finds ports on loopback that nothing listens on.
 func freePorts(n int) ([]string, error) {
+	// Below those that the kernel gives to outgoing connections (32768 and up by
+	// default), one of which may take a port before it is listened on.
+	const lowest, highest, tries = 12000, 32767, 1000
 	var ports []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for range tries {
+		if len(ports) == n {
+			return ports, nil
+		}
+		port := strconv.Itoa(lowest + rand.IntN(highest-lowest+1))
+		l, err := net.Listen("tcp", "127.0.0.1:"+port)
 		if err != nil {
-			return nil, fmt.Errorf("finding a free port: %w", err)
+			continue // taken
 		}
 		defer l.Close() // all at the end, so that they differ
-		ports = append(ports, strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
+		ports = append(ports, port)
 	}
-	return ports, nil
+	return nil, fmt.Errorf("finding %d free ports from %d to %d: only %d after %d tries", n, lowest, highest, len(ports), tries)
 }
 
 // FreePort finds a port on loopback that nothing listens on.
