@@ -70,16 +70,11 @@ func (a *admission) Start(ctx context.Context) error {
 	ctx = log.IntoContext(ctx, log.FromContext(ctx).WithName("admission"))
 	for {
 		next := a.keep(ctx, a.view.Snapshot())
-		select {
-		case <-ctx.Done():
+		rang, live := a.bell.await(ctx, a.clock, admissionPause, next)
+		if !live {
 			return nil
-		case <-a.clock.After(admissionPause):
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-a.bell:
-		case <-a.clock.After(next):
+		if !rang { // somebody may have changed or deleted what was written
 			a.written = nil
 		}
 	}

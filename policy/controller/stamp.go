@@ -70,16 +70,8 @@ func (s *stamper) Start(ctx context.Context) error {
 		} else {
 			failing = 0
 		}
-		select {
-		case <-ctx.Done():
+		if _, live := s.bell.await(ctx, s.clock, stampPause, next); !live {
 			return nil
-		case <-s.clock.After(stampPause):
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-s.bell:
-		case <-s.clock.After(next):
 		}
 	}
 }
