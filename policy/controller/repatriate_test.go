@@ -397,7 +397,7 @@ func TestFlappingEvictsNoMoreOftenThanThePolicySays(t *testing.T) {
 		var missing []string           // Deployments that lack a pod
 		waiting := map[string]string{} // replacements without a node, to their Deployments
 		room := true
-		for range rapid.IntRange(8, 16).Draw(rt, "rounds") {
+		for range rapid.IntRange(12, 24).Draw(rt, "rounds") {
 			if rapid.IntRange(0, 7).Draw(rt, "leader") == 0 { // a new one knows what is written down and nothing else
 				f.repatriator = newRepatriator(Options{View: f.view, Client: f.client, Live: f.client, Clock: f.clock}, f.repatriator.tell, f.repatriator.metrics)
 			}
