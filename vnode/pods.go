@@ -130,6 +130,9 @@ func (r *reconciler) createGroup(ctx context.Context, uid types.UID, v view) (ti
 
 // createFailed says on the pod why it waits, or that it cannot run.
 func (r *reconciler) createFailed(ctx context.Context, uid types.UID, v view, err error) (time.Duration, error) {
+	if providers.Permitted(ctx) != nil {
+		return 0, err // the pod is another agent's now, and so is what is said of it
+	}
 	class := providers.ClassOf(err)
 	if providers.Permanent(err) {
 		return 0, r.refusePod(ctx, uid, v, ReasonRefused, fmt.Sprintf(

@@ -62,7 +62,8 @@ func newReconciler(cfg Config, client kubernetes.Interface, provider providers.P
 	return r
 }
 
-func (r *reconciler) run(ctx context.Context) {
+// run works until ctx ends, and then finishes what is under way unless lead ends.
+func (r *reconciler) run(ctx, lead context.Context) {
 	r.queue = workqueue.NewTypedDelayingQueueWithConfig(workqueue.TypedDelayingQueueConfig[types.UID]{
 		Clock: r.clock,
 		Queue: workqueue.NewTypedWithConfig(workqueue.TypedQueueConfig[types.UID]{
@@ -74,15 +75,17 @@ func (r *reconciler) run(ctx context.Context) {
 		}),
 	})
 	defer r.queue.ShutDown()
-	if err := r.pods.onChange(r.queue.Add); err != nil {
+	forget, err := r.pods.onChange(r.queue.Add)
+	if err != nil {
 		// Only an informer that was stopped refuses a handler: the agent ends.
 		r.log.Error("pods cannot be watched", "error", err)
 		return
 	}
+	defer forget()
 	var wg sync.WaitGroup
 	for range r.cfg.Workers {
 		wg.Go(func() {
-			for r.next(ctx) {
+			for r.next(ctx, lead) {
 			}
 		})
 	}
@@ -92,7 +95,7 @@ func (r *reconciler) run(ctx context.Context) {
 }
 
 // next works on one pod; it returns false when there is nothing more to do.
-func (r *reconciler) next(ctx context.Context) bool {
+func (r *reconciler) next(ctx, lead context.Context) bool {
 	uid, stop := r.queue.Get()
 	if stop {
 		return false
@@ -105,9 +108,12 @@ func (r *reconciler) next(ctx context.Context) bool {
 
 	// What has begun is finished even when the agent is told to stop: a create
 	// that is cut off may or may not have made a group.
-	work, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.cfg.CallTimeout)
+	work, cancel := context.WithTimeout(lead, r.cfg.CallTimeout)
 	defer cancel()
 	after, err := r.guarded(work, uid)
+	if lead.Err() != nil {
+		return true // whoever leads now does it anew
+	}
 	if err != nil {
 		after = max(after, r.backOff(uid, err))
 	}
