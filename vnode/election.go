@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	"k8s.io/utils/clock"
 
+	"github.com/autoburst/autoburst/policy/v1alpha1"
 	"github.com/autoburst/autoburst/providers"
 )
 
@@ -98,9 +99,12 @@ type hold struct {
 	lapsed  bool      // it was not renewed in time, once
 }
 
-func newHold(client kubernetes.Interface, s ElectionSettings, clk clock.PassiveClock) *hold {
+func newHold(client kubernetes.Interface, node string, s ElectionSettings, clk clock.PassiveClock) *hold {
 	lock := &resourcelock.LeaseLock{
 		Client: client.CoordinationV1(), LockConfig: resourcelock.ResourceLockConfig{Identity: s.Identity},
+	}
+	if len(validation.IsValidLabelValue(node)) == 0 {
+		lock.Labels = map[string]string{v1alpha1.AgentLabel: node}
 	}
 	lock.LeaseMeta.Namespace, lock.LeaseMeta.Name = s.Namespace, s.Name
 	return &hold{Interface: lock, clock: clk, settings: s}
@@ -198,7 +202,7 @@ func (a *Agent) stand(ctx context.Context) error {
 // work is done.
 func (a *Agent) candidacy(ctx context.Context) error {
 	s := a.cfg.Election
-	h := newHold(a.client, s, a.clock)
+	h := newHold(a.client, a.cfg.Node.Name, s, a.clock)
 	terms := make(chan context.Context, 1)
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock: h, Name: s.Name, ReleaseOnCancel: true,

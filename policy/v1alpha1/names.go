@@ -74,6 +74,10 @@ func ForWantOfRoom(reason string) bool {
 	return reason == PodOutOfStock || reason == PodQuotaExceeded
 }
 
+// AgentLabel is the virtual node of what belongs to its agents: their Deployment,
+// their pods, the Lease by which they elect one.
+const AgentLabel = "autoburst.io/virtual-node"
+
 // Names on the Node objects of virtual nodes: the contract with the agent.
 const (
 	// VirtualNodeLabel and VirtualNodeValue mark a virtual node. They are the
