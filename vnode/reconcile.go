@@ -36,8 +36,9 @@ type reconciler struct {
 	log      *slog.Logger
 	metrics  *Metrics
 
-	ledger *ledger
-	queue  workqueue.TypedDelayingInterface[types.UID]
+	ledger  *ledger
+	creates *outstanding
+	queue   workqueue.TypedDelayingInterface[types.UID]
 	// adopted is set by the first complete listing after the pods were known.
 	// Nothing is created or removed before.
 	adopted atomic.Bool
@@ -56,7 +57,7 @@ func newReconciler(cfg Config, client kubernetes.Interface, provider providers.P
 ) *reconciler {
 	r := &reconciler{
 		cfg: cfg, client: client, provider: provider, pods: pods, events: events, health: health,
-		clock: clk, log: log, metrics: metrics, ledger: newLedger(), kick: make(chan struct{}, 1),
+		clock: clk, log: log, metrics: metrics, ledger: newLedger(), creates: newOutstanding(clk), kick: make(chan struct{}, 1),
 	}
 	r.resolver = newResolver(client, cfg, clk)
 	return r

@@ -206,6 +206,7 @@ func (a *Agent) work(ctx, lead context.Context) {
 	defer context.AfterFunc(ctx, halt)()
 	var wg sync.WaitGroup
 	wg.Go(func() { t.keeper.run(keeping) })
+	wg.Go(func() { newTeller(a.cfg, a.client, t.keeper, t.reconciler, a.clock, a.log).run(keeping) })
 	t.reconciler.run(working, lead)
 	halt()
 	let()

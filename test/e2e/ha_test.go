@@ -491,7 +491,7 @@ func TestRollingUpdateOfAgents(t *testing.T) {
 				case <-stop:
 					churned <- p
 					return
-				case <-time.After(time.Second):
+				case <-time.After(200 * time.Millisecond):
 				}
 			}
 		}()
@@ -529,7 +529,10 @@ func TestRollingUpdateOfAgents(t *testing.T) {
 					run++
 				}
 			}
-			return len(list.Items) == 5+kept && run == 5+kept, fmt.Errorf("%d pods, %d run", len(list.Items), run)
+			if len(list.Items) != 5+kept || run != 5+kept {
+				return false, fmt.Errorf("%d pods are there and %d run, want %d", len(list.Items), run, 5+kept)
+			}
+			return true, nil
 		})
 		sweeps(t, leaderOf(t, node), 2)
 		j.stop()
