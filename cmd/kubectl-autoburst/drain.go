@@ -12,7 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
+	apitypes "k8s.io/apimachinery/pkg/types"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/client-go/kubernetes"
@@ -74,10 +74,9 @@ func newDrain(streams genericiooptions.IOStreams) *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd.Context(), args[0]) },
 	}
-	o.config.AddFlags(cmd.Flags())
-	// Pods of all namespaces are on a node; --timeout is that of kubectl drain.
-	o.config.Namespace = nil
+	o.config.Namespace = nil // pods of all namespaces are on a node
 	fs := cmd.Flags()
+	o.config.AddFlags(fs)
 	fs.IntVar(&o.gracePeriod, "grace-period", -1, "Seconds that each pod has to end; its own by default.")
 	fs.DurationVar(&o.timeout, "timeout", 0, "How long to go on before giving up; 0 is as long as it takes.")
 	fs.BoolVar(&o.force, "force", false, "Evict pods, too, that no controller makes anew.")
@@ -116,16 +115,16 @@ type drainer struct {
 	client kubernetes.Interface
 	node   string
 
-	leaving map[types.UID]string    // pods whose eviction was accepted
-	refused map[types.UID]time.Time // when an eviction was refused
-	why     map[types.UID]string    // and why
+	leaving map[apitypes.UID]string    // pods whose eviction was accepted
+	refused map[apitypes.UID]time.Time // when an eviction was refused
+	why     map[apitypes.UID]string    // and why
 	said    map[string]bool
 }
 
 func newDrainer(o *drainOptions, client kubernetes.Interface, node string) *drainer {
 	return &drainer{
 		drainOptions: o, client: client, node: node,
-		leaving: map[types.UID]string{}, refused: map[types.UID]time.Time{}, why: map[types.UID]string{}, said: map[string]bool{},
+		leaving: map[apitypes.UID]string{}, refused: map[apitypes.UID]time.Time{}, why: map[apitypes.UID]string{}, said: map[string]bool{},
 	}
 }
 
@@ -236,7 +235,7 @@ func (d *drainer) cordon(ctx context.Context, node *corev1.Node) error {
 }
 
 // patchNode changes the node of that UID.
-func (d *drainer) patchNode(ctx context.Context, uid types.UID, change map[string]any) error {
+func (d *drainer) patchNode(ctx context.Context, uid apitypes.UID, change map[string]any) error {
 	metadata, ok := change["metadata"].(map[string]any)
 	if !ok {
 		metadata = map[string]any{}
@@ -247,7 +246,7 @@ func (d *drainer) patchNode(ctx context.Context, uid types.UID, change map[strin
 	if err != nil {
 		return err
 	}
-	_, err = d.client.CoreV1().Nodes().Patch(ctx, d.node, types.MergePatchType, patch, metav1.PatchOptions{})
+	_, err = d.client.CoreV1().Nodes().Patch(ctx, d.node, apitypes.MergePatchType, patch, metav1.PatchOptions{})
 	return err
 }
 

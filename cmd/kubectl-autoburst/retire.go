@@ -11,7 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
+	apitypes "k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
 	"github.com/autoburst/autoburst/policy/v1alpha1"
@@ -159,7 +159,7 @@ func (d *drainer) retire(ctx context.Context) error {
 		if ptr.Deref(deployment.Spec.Replicas, 1) == 0 {
 			continue
 		}
-		_, err := d.client.AppsV1().Deployments(deployment.Namespace).Patch(ctx, deployment.Name, types.MergePatchType,
+		_, err := d.client.AppsV1().Deployments(deployment.Namespace).Patch(ctx, deployment.Name, apitypes.MergePatchType,
 			[]byte(`{"spec":{"replicas":0}}`), metav1.PatchOptions{}, "scale")
 		if err != nil {
 			return fmt.Errorf("scaling Deployment %s/%s to 0: %w", deployment.Namespace, deployment.Name, err)
