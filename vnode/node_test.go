@@ -237,6 +237,32 @@ func TestWhatOthersSetOnTheNodeStays(t *testing.T) {
 	})
 }
 
+// Another agent that led for a moment leaves its address behind.
+func TestAddressOfTheNodeIsKept(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		b := newBed(t)
+		b.start()
+		b.node("is Ready", has(corev1.NodeReady, corev1.ConditionTrue, ""))
+		b.settle(5 * time.Second)
+		node := b.node("is there", func(*corev1.Node) error { return nil }).DeepCopy()
+		node.Status.Addresses[0].Address = "192.0.2.77"
+		node.Status.DaemonEndpoints.KubeletEndpoint.Port = 1
+		if _, err := b.client.CoreV1().Nodes().UpdateStatus(t.Context(), node, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		begun := time.Now()
+		b.node("has its agent's address", func(n *corev1.Node) error {
+			if n.Status.Addresses[0].Address != "192.0.2.1" || n.Status.DaemonEndpoints.KubeletEndpoint.Port != 10250 {
+				return fmt.Errorf("addresses %v, endpoints %v", n.Status.Addresses, n.Status.DaemonEndpoints)
+			}
+			return nil
+		})
+		if took := time.Since(begun); took > 5*time.Second {
+			t.Errorf("it took %s", took)
+		}
+	})
+}
+
 func TestMergeTaints(t *testing.T) {
 	hard := corev1.Taint{Key: "virtual-kubelet.io/provider", Value: "azure", Effect: corev1.TaintEffectNoSchedule}
 	soft := corev1.Taint{Key: "autoburst.io/last-resort-1", Effect: corev1.TaintEffectPreferNoSchedule}

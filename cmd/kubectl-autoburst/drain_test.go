@@ -346,6 +346,12 @@ func TestDrainGivesUp(t *testing.T) {
 	bubble(t, "no agent", func(t *testing.T) {
 		s := newStage(t)
 		s.mute = true
+		// What was said to another question proves nothing.
+		node := s.node()
+		node.Annotations[v1alpha1.GroupCountAnnotation] = v1alpha1.GroupCount{Request: "before", Listed: "2000-01-01T00:00:00Z"}.String()
+		if _, err := s.client.CoreV1().Nodes().Update(t.Context(), node, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
 		wantError(t, s.drain(t.Context()), "no agent of node virtual-eci runs", "kubectl -n autoburst-system get deployments", "same command again")
 	})
 	bubble(t, "an agent that does not answer", func(t *testing.T) {
