@@ -170,7 +170,7 @@ func (d *drainer) drain(ctx context.Context) error {
 		case stopped.Err() != nil:
 			return fmt.Errorf("interrupted; run the same command again to go on: node %s stays cordoned (kubectl uncordon %s takes that back)", d.node, d.node)
 		case ctx.Err() != nil:
-			return fmt.Errorf("node %s is not drained after %s: %s; run the same command again to go on", d.node, d.timeout, d.left(stopped))
+			return fmt.Errorf("node %s is not drained after %s: %s\nrun the same command again to go on", d.node, d.timeout, d.left(stopped))
 		}
 		return err
 	}
@@ -286,16 +286,7 @@ func (d *drainer) left(ctx context.Context) string {
 		}
 		return "its agents have not stopped"
 	}
-	const most = 10
-	var lines []string
-	for i := range pods {
-		if i == most {
-			lines = append(lines, fmt.Sprintf("and %d more", len(pods)-most))
-			break
-		}
-		lines = append(lines, fmt.Sprintf("pod %s %s", nameOf(&pods[i]), d.obstacle(&pods[i])))
-	}
-	text := fmt.Sprintf("%d pods are left:\n  %s\n", len(pods), strings.Join(lines, "\n  "))
+	text := fmt.Sprintf("pods left: %d\n  %s\n", len(pods), strings.Join(d.obstacles(pods), "\n  "))
 	if trouble := d.trouble(ctx); trouble != nil {
 		text += trouble.Error() + "\n"
 	}

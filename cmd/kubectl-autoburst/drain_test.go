@@ -326,9 +326,9 @@ func TestDrainGivesUp(t *testing.T) {
 		s := newStage(t, podOn("a"), podOn("b"))
 		alive(t, s)
 		s.blocked["b"] = true
-		wantError(t, s.drain(t.Context(), within(30*time.Second)), "not drained after 30s", "1 pods are left", "pod shop/b cannot be evicted",
+		wantError(t, s.drain(t.Context(), within(30*time.Second)), "not drained after 30s", "pods left: 1", "shop/b cannot be evicted",
 			"The disruption budget web needs 2 healthy pods", "run the same command again")
-		s.wantOut("pod shop/a is gone", "pod shop/b cannot be evicted yet")
+		s.wantOut("pod shop/a is gone", "cannot be evicted yet: shop/b: ")
 		if strings.Count(s.out.String(), "cannot be evicted yet") != 1 {
 			t.Errorf("it repeats itself:\n%s", s.out.String())
 		}
@@ -341,7 +341,7 @@ func TestDrainGivesUp(t *testing.T) {
 		s := newStage(t, podOn("a"))
 		alive(t, s)
 		s.stuck["a"] = true
-		wantError(t, s.drain(t.Context(), within(30*time.Second)), "pod shop/a is kept by its finalizers example.com/hold")
+		wantError(t, s.drain(t.Context(), within(30*time.Second)), "shop/a kept by finalizers, example.com/hold")
 	})
 	bubble(t, "no agent", func(t *testing.T) {
 		s := newStage(t)

@@ -121,6 +121,7 @@ func (d *drainer) evictAll(ctx context.Context) error {
 
 // evict asks for the eviction of those pods that are not on their way yet.
 func (d *drainer) evict(ctx context.Context, pods []corev1.Pod) error {
+	held := map[string][]string{} // pods by what holds them
 	for i := range pods {
 		pod := &pods[i]
 		if pod.DeletionTimestamp != nil {
@@ -150,9 +151,15 @@ func (d *drainer) evict(ctx context.Context, pods []corev1.Pod) error {
 			return ctx.Err()
 		case passing(err):
 			d.refused[pod.UID], d.why[pod.UID] = time.Now(), because(err)
-			d.sayOnce("pod %s cannot be evicted yet: %s", nameOf(pod), d.why[pod.UID])
+			held[d.why[pod.UID]] = append(held[d.why[pod.UID]], nameOf(pod))
 		default:
 			return fmt.Errorf("evicting pod %s: %w", nameOf(pod), err)
+		}
+	}
+	for why, names := range held {
+		if !d.said[why] {
+			d.said[why] = true
+			d.say("cannot be evicted yet: %s: %s", some(names), why)
 		}
 	}
 	return nil
@@ -182,15 +189,30 @@ func (d *drainer) sayGone(there []corev1.Pod) {
 	}
 }
 
+// obstacles are the reasons why pods are still there, each with its pods.
+func (d *drainer) obstacles(pods []corev1.Pod) []string {
+	by := map[string][]string{}
+	for i := range pods {
+		why := d.obstacle(&pods[i])
+		by[why] = append(by[why], nameOf(&pods[i]))
+	}
+	var lines []string
+	for why, names := range by {
+		lines = append(lines, some(names)+" "+why)
+	}
+	slices.Sort(lines)
+	return lines
+}
+
 // obstacle is why a pod is still there, and what to do.
 func (d *drainer) obstacle(pod *corev1.Pod) string {
 	switch {
 	case pod.DeletionTimestamp != nil && len(pod.Finalizers) > 0:
-		return fmt.Sprintf("is kept by its finalizers %s; whoever set them must take them away", strings.Join(pod.Finalizers, ", "))
+		return fmt.Sprintf("kept by finalizers, %s: whoever set them must take them away", strings.Join(pod.Finalizers, ", "))
 	case pod.DeletionTimestamp != nil:
-		return fmt.Sprintf("has been told to end, by %s at the latest, and its container group is not gone", pod.DeletionTimestamp.Format(time.TimeOnly))
+		return "told to end, and the container group is not gone yet: see the pod's events and the agent's log"
 	case d.why[pod.UID] != "":
-		return fmt.Sprintf("cannot be evicted: %s; start replicas elsewhere, or change its PodDisruptionBudget", d.why[pod.UID])
+		return fmt.Sprintf("cannot be evicted: %s; start replicas elsewhere, or change the PodDisruptionBudget", d.why[pod.UID])
 	}
-	return "was not evicted yet"
+	return "not evicted yet"
 }

@@ -96,7 +96,7 @@ spec: {minAvailable: 4, selector: {matchLabels: {app: web}}}
 		// The pods that take the places of evicted ones find no node, so the budget
 		// lets one go and holds the other four.
 		out, errOut, code := drain("--force", "--timeout=15s", "--grace-period=1")
-		if code != 1 || !strings.Contains(errOut, "budget web") || !strings.Contains(errOut, "4 pods are left") || !strings.Contains(out, "pod "+ns+"/alone is gone") {
+		if code != 1 || !strings.Contains(errOut, "budget web") || !strings.Contains(errOut, "pods left: 4") || !strings.Contains(out, "pod "+ns+"/alone is gone") {
 			t.Errorf("a budget: ended with %d: %s%s", code, out, errOut)
 		}
 		kubectl(t, "", "--namespace="+ns, "delete", "pdb/web")
