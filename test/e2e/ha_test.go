@@ -469,28 +469,30 @@ func TestRollingUpdateOfAgents(t *testing.T) {
 		j := watchAll(t, ns, node)
 
 		// Pods come and go all the while.
-		stop := make(chan struct{})
 		type pair struct{ made, removed []string }
-		churned := make(chan pair)
+		stop, churned := make(chan struct{}), make(chan pair, 1)
+		ctx := t.Context()
+		run := func(stdin string, args ...string) {
+			if _, err := system.Kubectl(ctx, stdin, append([]string{"--namespace=" + ns}, args...)...); err != nil && ctx.Err() == nil {
+				t.Error(err)
+			}
+		}
 		go func() {
 			var p pair
-			for i := 0; ; i++ {
+			for i := 0; ctx.Err() == nil; i++ {
 				name := fmt.Sprintf("churn-%d", i)
-				if _, err := system.Kubectl(context.Background(), barePod(name, podSpec{extra: pinned[node]}), "--namespace="+ns, "create", "-f", "-"); err != nil {
-					t.Error(err)
-				}
+				run(barePod(name, podSpec{extra: pinned[node]}), "create", "-f", "-")
 				p.made = append(p.made, name)
 				if i >= 3 {
 					gone := fmt.Sprintf("churn-%d", i-3)
-					if _, err := system.Kubectl(context.Background(), "", "--namespace="+ns, "delete", "pod", gone, "--wait=false"); err != nil {
-						t.Error(err)
-					}
+					run("", "delete", "pod", gone, "--wait=false")
 					p.removed = append(p.removed, gone)
 				}
 				select {
 				case <-stop:
 					churned <- p
 					return
+				case <-ctx.Done():
 				case <-time.After(200 * time.Millisecond):
 				}
 			}
