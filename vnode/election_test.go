@@ -280,8 +280,8 @@ func TestLostLease(t *testing.T) {
 				t.Fatal("both lead")
 			}
 		}
-		if ends.IsZero() || ends.Sub(begun) > 7*time.Second {
-			t.Errorf("the leader ended %s after its last renewal at the latest, want at most 7 s", ends.Sub(begun))
+		if ends.IsZero() || ends.Sub(begun) > 7200*time.Millisecond { // looked at every 100 ms
+			t.Errorf("the leader ended %s after its last renewal at the latest, want 7 s at most", ends.Sub(begun))
 		}
 		if leads.IsZero() || leads.Sub(begun) > 17*time.Second {
 			t.Errorf("another led after %s, want at most 17 s", leads.Sub(begun))
