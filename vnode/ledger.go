@@ -233,6 +233,12 @@ func (l *ledger) created(now time.Time, g providers.Group) {
 	}
 }
 
+// confirm notes that a group was asked for just now and does not exist.
+func (l *ledger) confirm(uid types.UID, id string, now time.Time) {
+	delete(l.get(uid, now).groups, id)
+	l.gone[id] = now
+}
+
 // livelyFor is how long after its last change a group that starts is expected to
 // change again.
 const livelyFor = 2 * time.Minute

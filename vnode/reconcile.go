@@ -292,6 +292,5 @@ func (r *reconciler) confirmGone(uid types.UID, id string) {
 	now := r.clock.Now()
 	r.ledger.mu.Lock()
 	defer r.ledger.mu.Unlock()
-	delete(r.ledger.get(uid, now).groups, id)
-	r.ledger.gone[id] = now
+	r.ledger.confirm(uid, id, now)
 }

@@ -140,7 +140,14 @@ func (p *Provider) group(g *sdk.ContainerGroup) *providers.Group {
 	}
 	result := &providers.Group{ID: strings.ToLower(*g.Name), Name: *g.Name, Owner: owner}
 	if g.Properties != nil {
-		result.Deleting = strings.EqualFold(value(g.Properties.ProvisioningState), "Deleting")
+		state := value(g.Properties.ProvisioningState)
+		result.Deleting = strings.EqualFold(state, "Deleting")
+		// A deployment is done when the containers have started; a restart by the
+		// platform passes through other states, and may change the address.
+		result.Mark = state
+		if g.Properties.IPAddress != nil {
+			result.Mark += " " + value(g.Properties.IPAddress.IP)
+		}
 	}
 	return result
 }
