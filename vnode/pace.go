@@ -23,7 +23,7 @@ const (
 // twice in 5 s, 24 times a minute.
 const (
 	slowStarting  = 15 * time.Second
-	slowServing   = 30 * time.Second
+	slowServing   = 32 * time.Second
 	slowFinishing = 15 * time.Second
 	slowChecking  = time.Minute
 	// restless is how long after a restart a group is read as if it would come to
@@ -146,7 +146,7 @@ func (s spans) wait(of string, age, fast, slow time.Duration) (time.Duration, bo
 	case age < from:
 		return within(from-age, fast, 2*slow), true
 	case age <= to:
-		return within(e.dev/2, fast, slow), true
+		return within(e.dev*3/4, fast, slow), true
 	default:
 		return within((age-to)/4, fast, slow), true
 	}
