@@ -1,6 +1,8 @@
 package vnode
 
 import (
+	"cmp"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -287,31 +289,28 @@ func sortedKeys(set map[types.UID]bool) []types.UID {
 // primary is the group that stands for the pod: the oldest that nobody deletes,
 // else the oldest.
 func (r *record) primary() *sighting {
-	all := r.sorted()
-	if len(all) == 0 {
-		return nil
+	var first *sighting
+	for _, s := range r.groups {
+		if first == nil || s.compare(first) < 0 {
+			first = s
+		}
 	}
-	return all[0]
+	return first
 }
 
+// sorted are all groups of the pod, the one that stands for it first.
 func (r *record) sorted() []*sighting {
-	all := make([]*sighting, 0, len(r.groups))
-	for _, s := range r.groups {
-		all = append(all, s)
+	return slices.SortedFunc(maps.Values(r.groups), (*sighting).compare)
+}
+
+func (s *sighting) compare(other *sighting) int {
+	if x := s.ending(); x != other.ending() {
+		if x {
+			return 1
+		}
+		return -1
 	}
-	slices.SortFunc(all, func(a, b *sighting) int {
-		if x, y := a.ending(), b.ending(); x != y {
-			if x {
-				return 1
-			}
-			return -1
-		}
-		if c := a.group.CreatedAt.Compare(b.group.CreatedAt); c != 0 {
-			return c
-		}
-		return strings.Compare(a.group.ID, b.group.ID)
-	})
-	return all
+	return cmp.Or(s.group.CreatedAt.Compare(other.group.CreatedAt), strings.Compare(s.group.ID, other.group.ID))
 }
 
 func (s *sighting) ending() bool { return s.group.Deleting || !s.deleted.IsZero() }

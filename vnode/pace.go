@@ -103,7 +103,7 @@ const maxSpans = 1024
 func newSpans() spans { return spans{} }
 
 // span is the smoothed mean of a duration and its smoothed mean deviation, as TCP
-// keeps them of round trips (RFC 6298).
+// keeps them of round trips (RFC 6298), but as the plain mean at the beginning.
 type span struct {
 	mean, dev time.Duration
 	n         int
@@ -124,13 +124,14 @@ func (s spans) learn(of string, took time.Duration) {
 				delete(s, other)
 			}
 		}
-		s[of] = &span{mean: took, dev: took / 2, n: 1}
+		s[of] = &span{mean: took, dev: took / 4, n: 1}
 		return
 	}
 	e.n++
 	off := took - e.mean
-	e.mean += off / 8
-	e.dev += (max(off, -off) - e.dev) / 4
+	n := time.Duration(e.n)
+	e.mean += off / min(8, n)
+	e.dev += (max(off, -off) - e.dev) / min(4, n)
 }
 
 // wait is how long to wait when age has passed of something whose length is
@@ -155,28 +156,24 @@ func (s spans) wait(of string, age, fast, slow time.Duration) (time.Duration, bo
 // lastChange is when a pod's status says that something happened last.
 func lastChange(st *corev1.PodStatus) time.Time {
 	var last time.Time
-	later := func(t metav1.Time) {
-		if t.After(last) {
-			last = t.Time
-		}
-	}
+	note := func(t metav1.Time) { last = later(last, t.Time) }
 	if st.StartTime != nil {
-		later(*st.StartTime)
+		note(*st.StartTime)
 	}
 	for _, c := range st.Conditions {
 		switch c.Type {
 		case corev1.PodReadyToStartContainers, corev1.PodInitialized, corev1.ContainersReady:
-			later(c.LastTransitionTime)
+			note(c.LastTransitionTime)
 		}
 	}
 	for _, list := range [][]corev1.ContainerStatus{st.InitContainerStatuses, st.ContainerStatuses} {
 		for _, s := range list {
 			for _, state := range []corev1.ContainerState{s.State, s.LastTerminationState} {
 				if state.Running != nil {
-					later(state.Running.StartedAt)
+					note(state.Running.StartedAt)
 				}
 				if state.Terminated != nil {
-					later(state.Terminated.FinishedAt)
+					note(state.Terminated.FinishedAt)
 				}
 			}
 		}

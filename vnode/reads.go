@@ -20,6 +20,9 @@ const (
 	readers = 16
 	// readBurst is how much of the planned reads may be saved for a rush.
 	readBurst = 5 * time.Second
+	// readPause is the shortest time between two looks at what is due: it goes
+	// through all groups.
+	readPause = 200 * time.Millisecond
 )
 
 // steer notes, from the status that the pod is given, how soon its group is read
@@ -103,13 +106,21 @@ func (r *reconciler) readLoop(ctx context.Context) {
 				r.readSoon()
 			})
 		}
-		timer := r.clock.NewTimer(wait)
+		timer := r.clock.NewTimer(max(wait, readPause))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
 			return
+		case <-timer.C():
+			continue
 		case <-r.readKick:
 			timer.Stop()
+		}
+		timer = r.clock.NewTimer(readPause)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
 		case <-timer.C():
 		}
 	}
@@ -147,7 +158,7 @@ func (r *reconciler) due(now time.Time) ([]dueRead, time.Duration) {
 		last := c.readAt
 		if last.IsZero() {
 			// Not read yet by this run of the agent.
-			switch last = max2(s.added, rec.since); c.stage {
+			switch last = later(s.added, rec.since); c.stage {
 			case starting:
 				if s.group.CreatedAt.Before(rec.since) {
 					last = last.Add(-w) // it is an earlier run's: at once
@@ -174,12 +185,12 @@ func (r *reconciler) due(now time.Time) ([]dueRead, time.Duration) {
 		list = append(list, dueRead{uid, s.group.ID, late})
 	}
 	slices.SortFunc(list, func(a, b dueRead) int {
-		return cmp.Or(cmp.Compare(b.late, a.late), cmp.Compare(a.uid, b.uid))
+		return cmp.Compare(b.late, a.late)
 	})
-	return list, max(wait, 10*time.Millisecond)
+	return list, wait
 }
 
-func max2(a, b time.Time) time.Time {
+func later(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a
 	}
@@ -292,7 +303,7 @@ func (a *allowance) next(now time.Time) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	wait := time.Duration((1 - a.left) / a.rate * float64(time.Second))
-	return max(wait, a.closed.Sub(now), 10*time.Millisecond)
+	return max(wait, a.closed.Sub(now))
 }
 
 // failed heeds the wait that a cloud asks for.
