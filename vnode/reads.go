@@ -22,7 +22,7 @@ const (
 	readBurst = 5 * time.Second
 	// readPause is the shortest time between two looks at what is due: it goes
 	// through all groups.
-	readPause = 200 * time.Millisecond
+	readPause = 250 * time.Millisecond
 )
 
 // steer notes, from the status that the pod is given, how soon its group is read

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -267,4 +268,39 @@ func TestRunTimesAreLearnt(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestPodsAreTrimmedOnceTheyHaveRun: until then, a group may be made of them.
+func TestPodsAreTrimmedOnceTheyHaveRun(t *testing.T) {
+	full := func() *corev1.Pod {
+		return testPod("web", func(p *corev1.Pod) {
+			p.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubectl"}}
+			p.Annotations = map[string]string{corev1.LastAppliedConfigAnnotation: "{}", "kept": "yes"}
+			p.Spec.Volumes = []corev1.Volume{{Name: "data"}}
+			p.Spec.ReadinessGates = []corev1.PodReadinessGate{{ConditionType: "example.com/ready"}}
+			p.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "A", Value: "b"}}
+			p.Spec.Containers[0].Ports = []corev1.ContainerPort{{ContainerPort: 80}}
+		})
+	}
+	trimmed := func(pod *corev1.Pod) *corev1.Pod {
+		t.Helper()
+		obj, err := trim(pod)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return obj.(*corev1.Pod)
+	}
+	want := full()
+	want.ManagedFields = nil
+	if diff := cmp.Diff(want, trimmed(full())); diff != "" {
+		t.Errorf("a pod that waits (-want +got):\n%s", diff)
+	}
+	pod := full()
+	ran(pod)
+	want = pod.DeepCopy()
+	want.ManagedFields, want.Spec.Volumes, want.Spec.Containers[0].Env = nil, nil, nil
+	want.Annotations = map[string]string{"kept": "yes"}
+	if diff := cmp.Diff(want, trimmed(pod)); diff != "" {
+		t.Errorf("a pod that runs (-want +got):\n%s", diff)
+	}
 }
