@@ -149,7 +149,7 @@ func (l *ledger) observe(begun, now time.Time, groups []providers.Group) []types
 			default:
 				s.missed++
 				s.missedAt = begun
-				changed[uid] = true
+				changed[uid] = changed[uid] || s.missed <= sightings
 			}
 		}
 		switch {
@@ -157,7 +157,7 @@ func (l *ledger) observe(begun, now time.Time, groups []providers.Group) []types
 			r.absent = 0
 		default:
 			r.absent++
-			changed[uid] = changed[uid] || len(r.groups) == 0
+			changed[uid] = changed[uid] || len(r.groups) == 0 && r.absent <= sightings
 		}
 	}
 	return sortedKeys(changed)

@@ -292,7 +292,7 @@ func (r *reconciler) settle(ctx context.Context, uid types.UID, v view) (time.Du
 			}
 			continue
 		}
-		if s.group.Status == nil && !s.ending() && sawEnd(&v.pod.Status) {
+		if s.group.Status == nil && s.missed < sightings && !s.ending() && sawEnd(&v.pod.Status) {
 			// Its end was read from the cloud before the agent was started: to make
 			// sure has time.
 			r.change(uid, func(rec *record) { rec.course.enter(checking, "", time.Time{}) })

@@ -304,3 +304,36 @@ func TestPodsAreTrimmedOnceTheyHaveRun(t *testing.T) {
 		t.Errorf("a pod that runs (-want +got):\n%s", diff)
 	}
 }
+
+// TestEndedGroupsAfterARestart: an ended pod's group that an earlier run saw end is
+// made sure of in its turn, and one that is gone is not asked for for ever.
+func TestEndedGroupsAfterARestart(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		end := func(p *corev1.Pod) {
+			s := exited(0, "app")
+			p.Status = runningStatus(p, &s, place{hostIP: "192.0.2.1"}, time.Now(), time.Now())
+		}
+		b := newBed(t, testPod("there", end), testPod("gone", end), testPod("deadline", func(p *corev1.Pod) {
+			ran(p)
+			p.Status = failedStatus(p, ReasonDeadline, "", place{}, time.Now(), time.Now())
+		}))
+		b.as(listsBare)
+		b.cloud.put(testPod("there"), ours(), exited(0, "app"))
+		gone := b.cloud.put(testPod("gone"), ours(), exited(0, "app"))
+		// The earlier run was killed before it removed what had run for too long.
+		b.cloud.put(testPod("deadline"), ours(), running("app"))
+		b.start()
+		b.groups(gone, "g-uid-there")
+		b.cloud.lose(gone)
+		b.settle(5 * time.Minute)
+		gets := b.cloud.count("Get")
+		b.settle(30 * time.Minute)
+		if n := b.cloud.count("Get") - gets; n != 0 {
+			t.Errorf("%d more reads of groups that have ended, want none", n)
+		}
+		if got := b.writes(); got["patch pods"] != 0 {
+			t.Errorf("writes %v, want no status", got)
+		}
+		b.groups("g-uid-there")
+	})
+}

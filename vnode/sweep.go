@@ -54,7 +54,7 @@ func (r *reconciler) sweepLoop(ctx context.Context) {
 			continue
 		}
 		// A sweep that was asked for waits a moment for others to ask as well.
-		timer = r.clock.NewTimer(min(r.cfg.FastInterval, wait))
+		timer = r.clock.NewTimer(min(max(r.cfg.FastInterval, 10*took), wait))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
