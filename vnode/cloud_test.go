@@ -221,6 +221,7 @@ func copyGroup(g *providers.Group) providers.Group {
 	item := *g
 	if g.Status != nil {
 		s := *g.Status
+		s.Events = slices.Clone(s.Events)
 		item.Status = &s
 	}
 	return item

@@ -218,11 +218,30 @@ func (l *ledger) admit(begun, now time.Time, g *providers.Group) bool {
 	if g.Status != nil && !begun.Before(s.statusAt) {
 		s.statusAt = begun
 		r.course.readAt = begun
-		if before.Status != g.Status && !equality.Semantic.DeepEqual(before.Status, g.Status) {
+		if before.Status != g.Status && !sameStatus(before.Status, g.Status) {
 			s.group.Status, changed = g.Status, true
 		}
 	}
 	return changed
+}
+
+// sameStatus compares two statuses by what they mean: quantities and times have
+// more than one form.
+func sameStatus(a, b *providers.GroupStatus) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	x, y := *a, *b
+	x.Events, y.Events = nil, nil
+	return slices.EqualFunc(a.Events, b.Events, sameEvent) && equality.Semantic.DeepEqual(x, y)
+}
+
+func sameEvent(a, b providers.Event) bool {
+	if !a.First.Equal(b.First) || !a.Last.Equal(b.Last) {
+		return false
+	}
+	a.First, a.Last = b.First, b.Last
+	return a == b
 }
 
 // created notes a group that a call which ended just now has made. It is another

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"pgregory.net/rapid"
 
@@ -208,4 +209,38 @@ func TestLedgerNeverGoesBack(t *testing.T) {
 			},
 		})
 	})
+}
+
+// TestSameStatus: an answer that says the same once more has no pod looked at.
+func TestSameStatus(t *testing.T) {
+	at := time.Now()
+	status := func(edits ...func(*providers.GroupStatus)) *providers.GroupStatus {
+		s := running("app")
+		s.Containers[0].State.Running.StartedAt = metav1.NewTime(at).Rfc3339Copy()
+		s.Events = []providers.Event{{Reason: "Pulled", Count: 1, First: at, Last: at}}
+		for _, e := range edits {
+			e(&s)
+		}
+		return &s
+	}
+	tests := map[string]struct {
+		other *providers.GroupStatus
+		want  bool
+	}{
+		"the same":          {status(), true},
+		"in another zone":   {status(func(s *providers.GroupStatus) { s.Events[0].First, s.Events[0].Last = at.UTC(), at.UTC().Round(0) }), true},
+		"nothing":           {nil, false},
+		"an event more":     {status(func(s *providers.GroupStatus) { s.Events = append(s.Events, s.Events[0]) }), false},
+		"an event repeated": {status(func(s *providers.GroupStatus) { s.Events[0].Last = at.Add(time.Second) }), false},
+		"another event":     {status(func(s *providers.GroupStatus) { s.Events[0].Message = "x" }), false},
+		"a restart":         {status(func(s *providers.GroupStatus) { s.Containers[0].RestartCount = 1 }), false},
+		"another address":   {status(func(s *providers.GroupStatus) { s.PodIP = "10.9.9.9" }), false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			if got := sameStatus(status(), tt.other); got != tt.want {
+				t.Errorf("same: %t, want %t", got, tt.want)
+			}
+		})
+	}
 }

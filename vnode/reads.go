@@ -101,6 +101,9 @@ func (r *reconciler) readLoop(ctx context.Context) {
 				call, cancel := context.WithTimeout(ctx, r.cfg.CallTimeout)
 				err := r.readPlanned(call, d)
 				cancel()
+				if err != nil {
+					r.putOff(d.uid, time.Time{}, r.cfg.RetryBase)
+				}
 				budget.failed(r.clock.Now(), err)
 				<-free
 				r.readSoon()
@@ -217,8 +220,9 @@ func (r *reconciler) reading(uid types.UID, is bool) {
 
 // readPlanned reads one group and has its pod looked at if that tells something
 // new.
-func (r *reconciler) readPlanned(ctx context.Context, d dueRead) error {
+func (r *reconciler) readPlanned(ctx context.Context, d dueRead) (err error) {
 	defer r.reading(d.uid, false)
+	defer r.recovered("the cloud's answer", string(d.uid), &err)
 	begun := r.clock.Now()
 	g, err := r.provider.Get(ctx, d.id)
 	now := r.clock.Now()
@@ -230,7 +234,6 @@ func (r *reconciler) readPlanned(ctx context.Context, d dueRead) error {
 		r.sweepSoon()
 		return nil
 	case err != nil:
-		r.putOff(d.uid, time.Time{}, r.cfg.RetryBase)
 		return err
 	case !r.owns(*g) || g.Owner.PodUID != string(d.uid):
 		r.putOff(d.uid, time.Time{}, r.cfg.RetryMax)
@@ -271,18 +274,20 @@ type allowance struct {
 	rate  float64
 	saved time.Duration
 
-	mu     sync.Mutex
-	left   float64
-	at     time.Time
-	closed time.Time // no call before
+	mu   sync.Mutex
+	left float64
+	at   time.Time // for which left is right; nothing is added before
 }
 
 func (a *allowance) fill(now time.Time) {
 	most := max(1, a.rate*a.saved.Seconds())
-	if a.at.IsZero() {
+	switch {
+	case a.at.IsZero():
 		a.left = most
-	} else if now.After(a.at) {
+	case now.After(a.at):
 		a.left = min(most, a.left+now.Sub(a.at).Seconds()*a.rate)
+	default:
+		return
 	}
 	a.at = now
 }
@@ -291,7 +296,7 @@ func (a *allowance) fill(now time.Time) {
 func (a *allowance) take(now time.Time) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.fill(now); a.left < 1 || now.Before(a.closed) {
+	if a.fill(now); a.left < 1 {
 		return false
 	}
 	a.left--
@@ -302,8 +307,7 @@ func (a *allowance) take(now time.Time) bool {
 func (a *allowance) next(now time.Time) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	wait := time.Duration((1 - a.left) / a.rate * float64(time.Second))
-	return max(wait, a.closed.Sub(now))
+	return a.at.Add(time.Duration((1 - a.left) / a.rate * float64(time.Second))).Sub(now)
 }
 
 // failed heeds the wait that a cloud asks for.
@@ -314,8 +318,5 @@ func (a *allowance) failed(now time.Time, err error) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.left = 0
-	if until := now.Add(max(e.RetryAfter, time.Second)); until.After(a.closed) {
-		a.closed = until
-	}
+	a.left, a.at = 0, later(a.at, now.Add(max(e.RetryAfter, time.Second)))
 }

@@ -141,14 +141,18 @@ func (r *reconciler) next(ctx, lead context.Context) bool {
 
 // guarded keeps a panic in the work on one pod from ending the others.
 func (r *reconciler) guarded(ctx context.Context, uid types.UID) (after time.Duration, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			r.metrics.panics.Inc()
-			r.log.Error("panic in the work on a pod", "uid", uid, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			after, err = 0, fmt.Errorf("panic: %v", p)
-		}
-	}()
+	defer r.recovered("a pod", string(uid), &err)
 	return r.sync(ctx, uid)
+}
+
+// recovered turns a panic in the work on something into an error; it must be
+// deferred.
+func (r *reconciler) recovered(what, which string, err *error) {
+	if p := recover(); p != nil {
+		r.metrics.panics.Inc()
+		r.log.Error("panic in the work on "+what, "which", which, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		*err = fmt.Errorf("panic: %v", p)
+	}
 }
 
 // backOff sets and returns how long the pod's calls wait after an error.

@@ -337,3 +337,21 @@ func TestEndedGroupsAfterARestart(t *testing.T) {
 		b.groups("g-uid-there")
 	})
 }
+
+// TestPanicInALookAtTheCloud: what one answer breaks, the next one mends.
+func TestPanicInALookAtTheCloud(t *testing.T) {
+	eachKind(t, func(t *testing.T, k kind) {
+		b := newBed(t, testPod("web"))
+		b.as(k)
+		b.cloud.fail = func(op, _ string, n int) error {
+			if (op == "List" || op == "Changes") && n%2 == 1 {
+				panic("a bug")
+			}
+			return nil
+		}
+		b.start()
+		b.groups("g-uid-web")
+		b.cloud.set("g-uid-web", running("app"))
+		b.phase("web", corev1.PodRunning)
+	})
+}

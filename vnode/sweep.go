@@ -84,16 +84,18 @@ func (r *reconciler) lookSoon() {
 
 // lookOnce lists the cloud, or asks what has changed where the cloud tells and
 // nothing needs a complete listing.
-func (r *reconciler) lookOnce(ctx context.Context, begun time.Time) error {
+func (r *reconciler) lookOnce(ctx context.Context, begun time.Time) (err error) {
 	asked := r.whole.Swap(false)
+	defer func() {
+		if err != nil && asked {
+			r.whole.Store(true)
+		}
+	}()
+	defer r.recovered("the cloud's answer", "", &err)
 	if r.lister != nil && r.adopted.Load() && !asked && !r.listDue(begun) {
 		return r.catchUp(ctx, begun)
 	}
-	err := r.sweep(ctx)
-	if err != nil && asked {
-		r.whole.Store(true)
-	}
-	return err
+	return r.sweep(ctx)
 }
 
 // listDue tells whether a complete listing is due where changes are told. Only
