@@ -57,7 +57,7 @@ func TestQuietRestart(t *testing.T) {
 		b.start()
 		began := time.Now()
 		b.eventually("the agent knows its pods and groups", func() error {
-			if !b.agent.reconciler.adopted.Load() {
+			if term := b.agent.present.Load(); term == nil || !term.reconciler.adopted.Load() {
 				return fmt.Errorf("not ready")
 			}
 			return nil
@@ -126,12 +126,12 @@ func TestReadsAtRest(t *testing.T) {
 		if rate := float64(b.cloud.count("Get")-gets) / 180; rate > 12.2 {
 			t.Errorf("%.2f reads a second, want the 12 that are planned", rate)
 		}
-		b.agent.reconciler.ledger.mu.Lock()
+		b.agent.present.Load().reconciler.ledger.mu.Lock()
 		var oldest time.Duration
-		for _, rec := range b.agent.reconciler.ledger.records {
+		for _, rec := range b.agent.present.Load().reconciler.ledger.records {
 			oldest = max(oldest, time.Since(rec.course.readAt))
 		}
-		b.agent.reconciler.ledger.mu.Unlock()
+		b.agent.present.Load().reconciler.ledger.mu.Unlock()
 		if want := n * time.Second / 12 * 11 / 10; oldest > want {
 			t.Errorf("a group was read %s ago; all in turn take %s", oldest, want)
 		}
@@ -164,9 +164,9 @@ func TestGapInTheChanges(t *testing.T) {
 			}
 			return nil
 		})
-		b.agent.reconciler.ledger.mu.Lock()
-		b.agent.reconciler.ledger.listed = time.Now() // no listing is due
-		b.agent.reconciler.ledger.mu.Unlock()
+		b.agent.present.Load().reconciler.ledger.mu.Lock()
+		b.agent.present.Load().reconciler.ledger.listed = time.Now() // no listing is due
+		b.agent.present.Load().reconciler.ledger.mu.Unlock()
 		b.phase("web-1", corev1.PodFailed)
 		if n := b.cloud.count("List") - lists; n > 1 {
 			t.Errorf("%d listings, want the changes alone", n)
@@ -207,7 +207,7 @@ func TestLateAnswerOfADeletedGroup(t *testing.T) {
 		b.groups("g-uid-web")
 		b.cloud.set("g-uid-web", running("app"))
 		b.phase("web", corev1.PodRunning)
-		r := b.agent.reconciler
+		r := b.agent.present.Load().reconciler
 		begun := time.Now()
 		late := providers.Group{ID: "g-uid-web", Owner: ours(), Status: new(providers.GroupStatus)}
 		late.Owner.PodUID, late.Owner.PodName, late.Owner.Namespace = "uid-web", "web", "default"
