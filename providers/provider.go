@@ -56,6 +56,18 @@ type Provider interface {
 	Logs(ctx context.Context, id, container string, opts LogOptions) (io.ReadCloser, error)
 }
 
+// ChangeLister is a Provider whose cloud tells what has changed of late at less
+// cost than a listing.
+type ChangeLister interface {
+	Provider
+
+	// Changes returns every group of this virtual node whose state changed within
+	// the window before now, by the cloud's own clock, with its Status; others may
+	// be among them. It returns all of them or an error, never a part. A group that
+	// is not among them may have ceased to exist: only List tells.
+	Changes(ctx context.Context, window time.Duration) ([]Group, error)
+}
+
 // Location is a place in a cloud.
 type Location struct{ Region, Zone string }
 
@@ -172,7 +184,12 @@ type Group struct {
 	CreatedAt time.Time
 	// Deleting is true while an accepted deletion is under way.
 	Deleting bool
-	// Status is nil where the answer did not carry it (see Provider.List).
+	// Mark, if not empty, differs from that of an earlier answer when something
+	// about the group has changed that a listing tells although it does not carry
+	// the Status.
+	Mark string
+	// Status is nil where the answer did not carry it (see Provider.List). Nobody
+	// changes what it points to: answers may share it.
 	Status *GroupStatus
 }
 

@@ -42,6 +42,14 @@ type bed struct {
 	agent  *Agent
 	cfg    Config
 	stop   func()
+	// telling is whether the cloud tells what has changed.
+	telling bool
+}
+
+// as makes the bed's cloud one of the kinds that there are.
+func (b *bed) as(k kind) {
+	b.telling = k == tellsChanges
+	b.cloud.listStatus = k != listsBare
 }
 
 // newBed makes a bed; objects are there before the agent starts.
@@ -106,7 +114,11 @@ func fakeClient(objects ...runtime.Object) *fake.Clientset {
 func (b *bed) start() {
 	b.Helper()
 	log := slog.New(slog.NewTextHandler(b.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
-	agent, err := New(b.cfg, b.client, b.cloud, clock.RealClock{}, log, NewMetrics(nil))
+	var provider providers.Provider = b.cloud
+	if b.telling {
+		provider = tellingCloud{b.cloud}
+	}
+	agent, err := New(b.cfg, b.client, provider, clock.RealClock{}, log, NewMetrics(nil))
 	if err != nil {
 		b.Fatal(err)
 	}

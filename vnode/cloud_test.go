@@ -35,6 +35,9 @@ type memoryCloud struct {
 	specs  map[string]*providers.GroupSpec
 	logs   map[string]string // container → text
 	calls  map[string]int
+	// changed is when a group's state changed last, marks what a listing tells of it.
+	changed map[string]time.Time
+	marks   map[string]string
 	// fail is asked before each call; what it returns is the answer.
 	fail func(op, id string, n int) error
 	// after is asked once the call has had its effect: an answer that is lost.
@@ -46,8 +49,29 @@ type memoryCloud struct {
 func newMemoryCloud() *memoryCloud {
 	return &memoryCloud{
 		groups: map[string]*providers.Group{}, gone: map[string]int{}, specs: map[string]*providers.GroupSpec{},
-		logs: map[string]string{}, calls: map[string]int{},
+		logs: map[string]string{}, calls: map[string]int{}, changed: map[string]time.Time{}, marks: map[string]string{},
 	}
+}
+
+// tellingCloud is a memoryCloud that tells what has changed.
+type tellingCloud struct{ *memoryCloud }
+
+var _ providers.ChangeLister = tellingCloud{}
+
+// Changes returns groups that changed within the window, rounded up to a minute.
+func (c tellingCloud) Changes(_ context.Context, window time.Duration) ([]providers.Group, error) {
+	if err := c.enter("Changes", ""); err != nil {
+		c.mu.Unlock()
+		return nil, err
+	}
+	since := time.Now().Add(-max(window, time.Minute))
+	var told []providers.Group
+	for id, g := range c.groups {
+		if c.changed[id].After(since) {
+			told = append(told, copyGroup(g))
+		}
+	}
+	return told, c.leave("Changes", "")
 }
 
 func (c *memoryCloud) Name() string { return "eci" }
@@ -100,7 +124,7 @@ func (c *memoryCloud) Create(_ context.Context, spec *providers.GroupSpec) (stri
 	if _, ok := c.groups[id]; !ok {
 		c.groups[id] = &providers.Group{ID: id, Name: spec.Owner.PodName, Owner: spec.Owner, CreatedAt: time.Now(),
 			Status: &providers.GroupStatus{Phase: providers.GroupPending}}
-		c.specs[id] = spec
+		c.specs[id], c.changed[id] = spec, time.Now()
 	}
 	return id, c.leave("Create", id)
 }
@@ -115,7 +139,7 @@ func (c *memoryCloud) Delete(_ context.Context, id string) error {
 			delete(c.groups, id)
 		} else if !g.Deleting {
 			g.Deleting = true
-			c.gone[id] = c.linger
+			c.gone[id], c.changed[id] = c.linger, time.Now()
 		}
 	}
 	return c.leave("Delete", id)
@@ -136,8 +160,14 @@ func (c *memoryCloud) List(context.Context) ([]providers.Group, error) {
 		return nil, err
 	}
 	var all []providers.Group
-	for _, g := range c.groups {
+	for id := range c.groups {
+		if c.listStatus {
+			c.fade(id)
+		}
+	}
+	for id, g := range c.groups {
 		item := copyGroup(g)
+		item.Mark = c.marks[id]
 		if !c.listStatus {
 			item.Status = nil
 		}
@@ -191,6 +221,7 @@ func copyGroup(g *providers.Group) providers.Group {
 	item := *g
 	if g.Status != nil {
 		s := *g.Status
+		s.Events = slices.Clone(s.Events)
 		item.Status = &s
 	}
 	return item
@@ -202,7 +233,15 @@ func (c *memoryCloud) set(id string, status providers.GroupStatus) {
 	defer c.mu.Unlock()
 	if g, ok := c.groups[id]; ok {
 		g.Status = &status
+		c.changed[id] = time.Now()
 	}
+}
+
+// mark changes what a listing tells of a group.
+func (c *memoryCloud) mark(id, mark string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.marks[id] = mark
 }
 
 // put adds a group as an earlier run of the agent may have left it.

@@ -45,9 +45,9 @@ func (b *bed) told(request string) v1alpha1.GroupCount {
 }
 
 func TestGroupsAreCountedOnRequest(t *testing.T) {
-	bothListings(t, func(t *testing.T, carries bool) {
+	eachKind(t, func(t *testing.T, k kind) {
 		b := newBed(t)
-		b.cloud.listStatus = carries
+		b.as(k)
 		stranger := ours()
 		stranger.NodeName = "another"
 		b.cloud.put(testPod("foreign"), stranger, running("app"))

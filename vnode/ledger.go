@@ -1,12 +1,15 @@
 package vnode
 
 import (
+	"cmp"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 
@@ -15,21 +18,33 @@ import (
 
 // ledger is what the agent knows about the cloud's groups, by pod UID. It holds
 // observations only, nothing that could not be rebuilt from one listing.
+//
+// Answers come late, twice and out of order. Each is dated by when its call
+// began: what it says was true then or later. So an answer never undoes what one
+// of a later call has said, and a group that was found gone is not brought back.
 type ledger struct {
 	mu      sync.Mutex
 	records map[types.UID]*record
-	// gone holds the groups that were confirmed to be gone, so that a listing
-	// which began before does not bring them back.
+	// gone holds the groups that were confirmed to be gone, for as long as the
+	// answer to a call that began before may still come.
 	gone map[string]time.Time
+	late time.Duration
 	// listed is when the last complete listing began.
 	listed time.Time
 	// carriesStatus is whether the cloud's listing holds the groups' status.
 	carriesStatus bool
-	busy, quiet   int
+	// busy, lively, ending and known count groups: those that start, change or end,
+	// those of them of which something is soon to be heard, those whose deletion
+	// was accepted, and all.
+	busy, lively, ending, known int
+	// spans is what was learnt of how long things take.
+	spans spans
 }
 
-func newLedger() *ledger {
-	return &ledger{records: map[types.UID]*record{}, gone: map[string]time.Time{}}
+// newLedger makes an empty ledger; no answer comes later than late after its call
+// began.
+func newLedger(late time.Duration) *ledger {
+	return &ledger{records: map[types.UID]*record{}, gone: map[string]time.Time{}, late: late, spans: newSpans()}
 }
 
 // record is what is known about one pod's group. Its fields are guarded by the
@@ -58,19 +73,26 @@ type record struct {
 	lost int
 	// busy is whether the group starts, changes or ends.
 	busy bool
+	// course is how the group is read where the listing does not carry its status.
+	course course
 
 	// written is the pod as the API server returned it after our last write.
 	written *corev1.Pod
 	// started is when the agent took the pod on.
 	started time.Time
+	// found is the end of what the pod's status told when the agent started: the
+	// cloud's events up to then were seen by an earlier run.
+	found time.Time
 }
 
 // sighting is one group of a pod.
 type sighting struct {
 	group    providers.Group
 	added    time.Time // when the agent learnt of it
+	seenAt   time.Time // when the call began that saw it last
+	statusAt time.Time // when the call began that read its status
 	missed   int       // complete listings in a row without it
-	statusAt time.Time // when its status was read
+	missedAt time.Time // when the last of them began
 	deleted  time.Time // when the cloud accepted its deletion
 }
 
@@ -91,110 +113,223 @@ func (l *ledger) forget(uid types.UID) {
 }
 
 // observe takes in a complete listing that began at the given time and returns
-// the UIDs that have a record.
+// the UIDs for which it tells something new, or which lack their group.
 func (l *ledger) observe(begun, now time.Time, groups []providers.Group) []types.UID {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	changed := l.admitAll(begun, now, groups)
+	l.carriesStatus = l.carriesStatus || slices.ContainsFunc(groups, func(g providers.Group) bool { return g.Status != nil })
+	defer l.count(now)
+	if !begun.After(l.listed) {
+		return sortedKeys(changed) // of absence, a later listing has told already
+	}
 	l.listed = begun
 	seen := make(map[string]bool, len(groups))
 	present := make(map[types.UID]bool, len(groups))
 	for i := range groups {
-		g := groups[i]
-		if at, ok := l.gone[g.ID]; ok && !at.Before(begun) {
+		if at, ok := l.gone[groups[i].ID]; ok && !at.Before(begun) {
 			continue
 		}
-		if g.Status != nil {
-			l.carriesStatus = true
-		}
-		seen[g.ID] = true
-		uid := types.UID(g.Owner.PodUID)
-		present[uid] = true
-		r := l.get(uid, now)
-		if r.name == "" {
-			r.namespace, r.name = g.Owner.Namespace, g.Owner.PodName
-		}
-		r.see(g, now)
+		seen[groups[i].ID] = true
+		present[types.UID(groups[i].Owner.PodUID)] = true
 	}
 	for id, at := range l.gone {
-		if at.Before(begun) {
+		if at.Before(begun.Add(-l.late)) {
 			delete(l.gone, id)
 		}
 	}
-	uids := make([]types.UID, 0, len(l.records))
-	l.busy, l.quiet = 0, 0
 	for uid, r := range l.records {
-		uids = append(uids, uid)
 		for id, s := range r.groups {
 			switch {
-			case seen[id] || !s.added.Before(begun):
+			case seen[id] || !s.added.Before(begun) || !s.seenAt.Before(begun):
 			case !s.deleted.IsZero() && s.deleted.Before(begun):
 				delete(r.groups, id)
 				l.gone[id] = now
+				changed[uid] = true
 			default:
 				s.missed++
+				s.missedAt = begun
+				changed[uid] = changed[uid] || s.missed <= sightings
 			}
 		}
-		if !present[uid] && r.since.Before(begun) {
-			r.absent++
-		} else {
+		switch {
+		case present[uid] || !r.since.Before(begun):
 			r.absent = 0
-		}
-		switch s := r.primary(); {
-		case r.busy:
-			l.busy++
-		case s != nil && !ended(s.group.Status):
-			l.quiet++
+		default:
+			r.absent++
+			changed[uid] = changed[uid] || len(r.groups) == 0 && r.absent <= sightings
 		}
 	}
-	return uids
+	return sortedKeys(changed)
 }
 
-// see takes in what one answer of the cloud says about a group.
-func (r *record) see(g providers.Group, now time.Time) *sighting {
+// take takes in answers that are no complete listing, and returns the UIDs for
+// which they tell something new.
+func (l *ledger) take(begun, now time.Time, groups ...providers.Group) []types.UID {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	defer l.count(now)
+	return sortedKeys(l.admitAll(begun, now, groups))
+}
+
+func (l *ledger) admitAll(begun, now time.Time, groups []providers.Group) map[types.UID]bool {
+	changed := map[types.UID]bool{}
+	for i := range groups {
+		if l.admit(begun, now, &groups[i]) {
+			changed[types.UID(groups[i].Owner.PodUID)] = true
+		}
+	}
+	return changed
+}
+
+// admit takes in what the answer to one call says about a group, and tells
+// whether that is new.
+func (l *ledger) admit(begun, now time.Time, g *providers.Group) bool {
+	if at, ok := l.gone[g.ID]; ok && !at.Before(begun) {
+		return false
+	}
+	r := l.get(types.UID(g.Owner.PodUID), now)
+	if r.name == "" {
+		r.namespace, r.name = g.Owner.Namespace, g.Owner.PodName
+	}
 	s, ok := r.groups[g.ID]
 	if !ok {
 		s = &sighting{added: now}
 		r.groups[g.ID] = s
 	}
-	status, at := s.group.Status, s.statusAt
-	s.group = g
-	if g.Status == nil {
-		s.group.Status = status
-	} else {
-		at = now
+	changed := !ok
+	if !begun.Before(s.missedAt) && s.missed > 0 {
+		s.missed, changed = 0, true
 	}
-	s.statusAt, s.missed = at, 0
-	return s
+	before := s.group
+	if !begun.Before(s.seenAt) {
+		s.seenAt, s.group = begun, *g
+		s.group.Status = before.Status
+		if g.CreatedAt.IsZero() {
+			s.group.CreatedAt = before.CreatedAt
+		}
+		changed = changed || before.Deleting != g.Deleting
+		if g.Mark == "" {
+			s.group.Mark = before.Mark
+		} else if before.Mark != "" && before.Mark != g.Mark && g.Status == nil {
+			r.course.hurry = true
+		}
+	}
+	if g.Status != nil && !begun.Before(s.statusAt) {
+		s.statusAt = begun
+		r.course.readAt = begun
+		if before.Status != g.Status && !sameStatus(before.Status, g.Status) {
+			s.group.Status, changed = g.Status, true
+		}
+	}
+	return changed
+}
+
+// sameStatus compares two statuses by what they mean: quantities and times have
+// more than one form.
+func sameStatus(a, b *providers.GroupStatus) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	x, y := *a, *b
+	x.Events, y.Events = nil, nil
+	return slices.EqualFunc(a.Events, b.Events, sameEvent) && equality.Semantic.DeepEqual(x, y)
+}
+
+func sameEvent(a, b providers.Event) bool {
+	if !a.First.Equal(b.First) || !a.Last.Equal(b.Last) {
+		return false
+	}
+	a.First, a.Last = b.First, b.Last
+	return a == b
+}
+
+// created notes a group that a call which ended just now has made. It is another
+// one than any of that ID before.
+func (l *ledger) created(now time.Time, g providers.Group) {
+	delete(l.gone, g.ID)
+	r := l.get(types.UID(g.Owner.PodUID), now)
+	if _, known := r.groups[g.ID]; !known {
+		r.groups[g.ID] = &sighting{group: g, added: now, seenAt: now, statusAt: now}
+	}
+}
+
+// confirm notes that a group was asked for just now and does not exist.
+func (l *ledger) confirm(uid types.UID, id string, now time.Time) {
+	delete(l.get(uid, now).groups, id)
+	l.gone[id] = now
+}
+
+// livelyFor is how long after its last change a group that starts is expected to
+// change again.
+const livelyFor = 2 * time.Minute
+
+// count counts the groups.
+func (l *ledger) count(now time.Time) {
+	l.busy, l.lively, l.ending, l.known = 0, 0, 0, 0
+	for _, r := range l.records {
+		if r.busy {
+			l.busy++
+			if now.Sub(r.course.changed) < livelyFor {
+				l.lively++
+			}
+		}
+		for _, s := range r.groups {
+			l.known++
+			if !s.deleted.IsZero() {
+				l.ending++
+			}
+		}
+	}
+}
+
+// all returns the UIDs that have a record.
+func (l *ledger) all() []types.UID {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	uids := make([]types.UID, 0, len(l.records))
+	for uid := range l.records {
+		uids = append(uids, uid)
+	}
+	return uids
+}
+
+func sortedKeys(set map[types.UID]bool) []types.UID {
+	uids := make([]types.UID, 0, len(set))
+	for uid, in := range set {
+		if in {
+			uids = append(uids, uid)
+		}
+	}
+	slices.Sort(uids)
+	return uids
 }
 
 // primary is the group that stands for the pod: the oldest that nobody deletes,
 // else the oldest.
 func (r *record) primary() *sighting {
-	all := r.sorted()
-	if len(all) == 0 {
-		return nil
+	var first *sighting
+	for _, s := range r.groups {
+		if first == nil || s.compare(first) < 0 {
+			first = s
+		}
 	}
-	return all[0]
+	return first
 }
 
+// sorted are all groups of the pod, the one that stands for it first.
 func (r *record) sorted() []*sighting {
-	all := make([]*sighting, 0, len(r.groups))
-	for _, s := range r.groups {
-		all = append(all, s)
+	return slices.SortedFunc(maps.Values(r.groups), (*sighting).compare)
+}
+
+func (s *sighting) compare(other *sighting) int {
+	if x := s.ending(); x != other.ending() {
+		if x {
+			return 1
+		}
+		return -1
 	}
-	slices.SortFunc(all, func(a, b *sighting) int {
-		if x, y := a.ending(), b.ending(); x != y {
-			if x {
-				return 1
-			}
-			return -1
-		}
-		if c := a.group.CreatedAt.Compare(b.group.CreatedAt); c != 0 {
-			return c
-		}
-		return strings.Compare(a.group.ID, b.group.ID)
-	})
-	return all
+	return cmp.Or(s.group.CreatedAt.Compare(other.group.CreatedAt), strings.Compare(s.group.ID, other.group.ID))
 }
 
 func (s *sighting) ending() bool { return s.group.Deleting || !s.deleted.IsZero() }

@@ -81,9 +81,9 @@ func TestEndOfADeletedPodIsWritten(t *testing.T) {
 }
 
 func TestEndedPods(t *testing.T) {
-	bothListings(t, func(t *testing.T, carries bool) {
+	eachKind(t, func(t *testing.T, k kind) {
 		b := newBed(t)
-		b.cloud.listStatus = carries
+		b.as(k)
 		b.start()
 		b.create(testPod("job", func(p *corev1.Pod) { p.Spec.RestartPolicy = corev1.RestartPolicyNever }))
 		b.groups("g-uid-job")
@@ -250,9 +250,9 @@ func TestPanicIsKeptToItsPod(t *testing.T) {
 }
 
 func TestCloudEventsBecomeKubernetesEventsOnce(t *testing.T) {
-	bothListings(t, func(t *testing.T, carries bool) {
+	eachKind(t, func(t *testing.T, k kind) {
 		b := newBed(t)
-		b.cloud.listStatus = carries
+		b.as(k)
 		b.start()
 		b.create(testPod("web"))
 		b.groups("g-uid-web")

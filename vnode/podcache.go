@@ -4,7 +4,6 @@ import (
 	"context"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
@@ -27,12 +26,7 @@ func newPodCache(client kubernetes.Interface, node string) *podCache {
 		informers.WithTweakListOptions(func(o *metav1.ListOptions) {
 			o.FieldSelector = fields.OneTermEqualSelector("spec.nodeName", node).String()
 		}),
-		informers.WithTransform(func(obj any) (any, error) {
-			if m, err := meta.Accessor(obj); err == nil {
-				m.SetManagedFields(nil)
-			}
-			return obj, nil
-		}))
+		informers.WithTransform(trim))
 	c := &podCache{node: node, informer: factory.Core().V1().Pods().Informer()}
 	// The informer was just made and does not run: adding an index cannot fail.
 	_ = c.informer.AddIndexers(cache.Indexers{uidIndex: func(obj any) ([]string, error) {
@@ -42,6 +36,32 @@ func newPodCache(client kubernetes.Interface, node string) *podCache {
 		return nil, nil
 	}})
 	return c
+}
+
+// trim takes from a pod what nobody here reads, which is most of it once its
+// containers have run: no group is made for it any more.
+func trim(obj any) (any, error) {
+	pod, ok := obj.(*corev1.Pod)
+	if !ok {
+		return obj, nil
+	}
+	pod.ManagedFields = nil
+	if !hasRun(pod) {
+		return pod, nil
+	}
+	delete(pod.Annotations, corev1.LastAppliedConfigAnnotation)
+	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range list {
+			c := &list[i]
+			list[i] = corev1.Container{
+				Name: c.Name, Image: c.Image, Ports: c.Ports, Resources: c.Resources, RestartPolicy: c.RestartPolicy,
+				Stdin: c.Stdin, TTY: c.TTY,
+			}
+		}
+	}
+	pod.Spec.Volumes, pod.Spec.Affinity, pod.Spec.TopologySpreadConstraints = nil, nil, nil
+	pod.Spec.HostAliases, pod.Spec.DNSConfig, pod.Spec.ImagePullSecrets = nil, nil, nil
+	return pod, nil
 }
 
 // onChange calls enqueue with the UID of every pod that appears, changes or

@@ -108,10 +108,9 @@ func (r *reconciler) createGroup(ctx context.Context, uid types.UID, v view) (ti
 	r.change(uid, func(rec *record) {
 		rec.failures, rec.notBefore, rec.doubt, rec.busy = 0, time.Time{}, time.Time{}, true
 		rec.refusals = 0
-		if _, known := rec.groups[id]; !known {
-			rec.see(providers.Group{ID: id, Owner: spec.Owner, CreatedAt: now}, now)
-		}
+		r.ledger.created(now, providers.Group{ID: id, Owner: spec.Owner, CreatedAt: now})
 		carries = r.ledger.carriesStatus
+		rec.course.enter(starting, "", now)
 	})
 	message := fmt.Sprintf("Container group %s was created on virtual node %s (%s).", id, r.cfg.Node.Name, r.provider.Name())
 	if by := v.pod.Annotations[v1alpha1.PolicyAnnotation]; by != "" {
@@ -122,10 +121,9 @@ func (r *reconciler) createGroup(ctx context.Context, uid types.UID, v view) (ti
 		return 0, err
 	}
 	if carries {
-		r.sweepSoon()
-		return 0, nil
+		r.lookSoon()
 	}
-	return r.interval(true), nil
+	return 0, nil // the next look at the group brings it back
 }
 
 // createFailed says on the pod why it waits, or that it cannot run.
@@ -182,41 +180,35 @@ func (r *reconciler) followGroup(ctx context.Context, uid types.UID, v view) (ti
 	}
 	s := v.groups[0]
 	now := r.clock.Now()
-	busy := true
-	if s.group.Status != nil {
-		st := runningStatus(v.pod, s.group.Status, r.place(), v.started, now)
-		busy = !settled(&st)
-	}
-	r.ledger.mu.Lock()
-	carries := r.ledger.carriesStatus
-	r.ledger.mu.Unlock()
-
 	status := s.group.Status
-	if s.missed >= sightings || !carries && (status == nil || now.Sub(s.statusAt) >= r.interval(busy)*9/10) {
+	switch {
+	case s.missed >= sightings:
 		g, err := r.read(ctx, uid, s.group.ID)
 		switch {
 		case err != nil:
 			return 0, err
-		case g == nil && s.missed >= sightings:
+		case g == nil:
 			r.confirmGone(uid, s.group.ID)
 			return 0, r.vanished(ctx, uid, v)
-		case g == nil:
-			r.sweepSoon()
-			return r.cfg.FastInterval, nil
 		}
 		status = g.Status
+	case s.missed > 0:
+		r.sweepSoon()
 	}
 	if status == nil {
-		if carries {
-			return 0, nil // the next listing brings it
-		}
-		return r.interval(true), nil
+		// As after a start of the agent: what the pod's own status tells is good
+		// enough to wait for the group's turn.
+		r.steer(uid, v.pod, &v.pod.Status, s, false)
+		return 0, nil
 	}
 
 	if status.Phase == providers.GroupFailed && status.Refused != "" && !hasRun(v.pod) {
 		return r.refusedLate(ctx, uid, v, status)
 	}
 	for _, e := range status.Events {
+		if !e.Last.After(v.found) {
+			continue
+		}
 		r.events.pod(v.pod, occurrence{
 			warning: e.Warning, reason: e.Reason, message: e.Message, container: e.Container, count: e.Count,
 			first: metav1.NewTime(e.First), last: metav1.NewTime(e.Last),
@@ -224,18 +216,12 @@ func (r *reconciler) followGroup(ctx context.Context, uid types.UID, v view) (ti
 		})
 	}
 	st := runningStatus(v.pod, status, r.place(), v.started, now)
-	busy = !settled(&st) && st.Phase != corev1.PodSucceeded && st.Phase != corev1.PodFailed
-	r.change(uid, func(rec *record) { rec.busy = busy })
+	r.steer(uid, v.pod, &st, s, true)
 	if err := r.writeStatus(ctx, uid, v, st); err != nil {
 		return 0, err
 	}
 	r.succeeded(uid)
-	switch {
-	case st.Phase == corev1.PodSucceeded || st.Phase == corev1.PodFailed, carries:
-		return 0, nil
-	default:
-		return r.interval(busy), nil
-	}
+	return 0, nil // the next look at the group brings it back
 }
 
 // vanished ends a pod whose group is gone although nobody asked for it through
@@ -258,6 +244,7 @@ func (r *reconciler) vanished(ctx context.Context, uid types.UID, v view) error 
 // endPod removes the group of a pod that is being deleted, and the pod from the
 // API server once the cloud has confirmed that the group is gone.
 func (r *reconciler) endPod(ctx context.Context, uid types.UID, v view) (time.Duration, error) {
+	r.change(uid, func(rec *record) { rec.course.enter(unread, "", time.Time{}) })
 	gone, after, err := r.removeGroups(ctx, uid, v.groups)
 	if err != nil || !gone {
 		return after, err
@@ -293,13 +280,22 @@ func (r *reconciler) endPod(ctx context.Context, uid types.UID, v view) (time.Du
 // the pod is deleted. A group that still runs although its pod has ended, for
 // example because the pod was evicted, is removed.
 func (r *reconciler) settle(ctx context.Context, uid types.UID, v view) (time.Duration, error) {
-	r.change(uid, func(rec *record) { rec.busy = false })
+	r.change(uid, func(rec *record) {
+		rec.busy = false
+		rec.course.enter(unread, "", time.Time{})
+	})
 	var live []sighting
 	for _, s := range v.groups {
 		if ended(s.group.Status) && !s.ending() {
 			if wasRefused(v.pod) {
 				live = append(live, s) // it has no logs
 			}
+			continue
+		}
+		if s.group.Status == nil && s.missed < sightings && !s.ending() && sawEnd(&v.pod.Status) {
+			// Its end was read from the cloud before the agent was started: to make
+			// sure has time.
+			r.change(uid, func(rec *record) { rec.course.enter(checking, "", time.Time{}) })
 			continue
 		}
 		g, err := r.read(ctx, uid, s.group.ID)
@@ -352,23 +348,34 @@ func (r *reconciler) removeOrphan(ctx context.Context, uid types.UID, v view) (t
 func (r *reconciler) removeGroups(ctx context.Context, uid types.UID, groups []sighting) (gone bool, after time.Duration, err error) {
 	var errs []error
 	left := 0
+	listed := r.lister != nil
 	for _, s := range groups {
 		id := s.group.ID
 		now := r.clock.Now()
-		if s.deleted.IsZero() || now.Sub(s.deleted) >= deleteAgain {
+		if first := s.deleted.IsZero(); first || now.Sub(s.deleted) >= deleteAgain {
 			err := ignoreNotFound(r.provider.Delete(ctx, id))
 			r.metrics.call("Delete", r.clock.Since(now), err)
 			if err != nil {
 				errs = append(errs, err)
 				continue
 			}
+			s.deleted = r.clock.Now()
 			r.change(uid, func(rec *record) {
 				rec.busy = true
 				rec.failures, rec.notBefore = 0, time.Time{}
 				if at, ok := rec.groups[id]; ok {
-					at.deleted = r.clock.Now()
+					at.deleted = s.deleted
 				}
 			})
+			if first && listed {
+				// One listing tells of all that are gone.
+				r.sweepSoon()
+				left, after = left+1, deleteAgain
+				continue
+			}
+		} else if listed {
+			left, after = left+1, deleteAgain-now.Sub(s.deleted)
+			continue
 		}
 		g, err := r.read(ctx, uid, id)
 		switch {
@@ -378,15 +385,13 @@ func (r *reconciler) removeGroups(ctx context.Context, uid types.UID, groups []s
 			r.confirmGone(uid, id)
 		default:
 			left++
+			after = max(after, within(r.clock.Since(s.deleted)/2, r.cfg.FastInterval, r.cfg.SweepInterval))
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		return false, 0, err
 	}
-	if left > 0 {
-		return false, r.interval(true), nil
-	}
-	return true, 0, nil
+	return left == 0, after, nil
 }
 
 // failPod ends a pod for good, so that its owner can replace it elsewhere.

@@ -42,7 +42,17 @@ type reconciler struct {
 	// adopted is set by the first complete listing after the pods were known.
 	// Nothing is created or removed before.
 	adopted atomic.Bool
-	kick    chan struct{}
+	// lister is the provider where its cloud tells changes, else nil.
+	lister providers.ChangeLister
+	// kick ends the wait for the next look at the cloud; whole asks that it be a
+	// complete listing.
+	kick  chan struct{}
+	whole atomic.Bool
+	// covered is when the last listing, or look at the changes, began that was
+	// answered, full when all pods were looked at. Only sweepLoop uses them.
+	covered, full time.Time
+	// readKick ends the wait for the next read of a single group.
+	readKick chan struct{}
 }
 
 // capacityObserver hears how creates end, and tells whether the API server holds
@@ -57,7 +67,11 @@ func newReconciler(cfg Config, client kubernetes.Interface, provider providers.P
 ) *reconciler {
 	r := &reconciler{
 		cfg: cfg, client: client, provider: provider, pods: pods, events: events, health: health,
-		clock: clk, log: log, metrics: metrics, ledger: newLedger(), creates: newOutstanding(clk), kick: make(chan struct{}, 1),
+		clock: clk, log: log, metrics: metrics, ledger: newLedger(2 * cfg.CallTimeout), creates: newOutstanding(clk),
+		kick: make(chan struct{}, 1), readKick: make(chan struct{}, 1),
+	}
+	if l, ok := provider.(providers.ChangeLister); ok {
+		r.lister, r.ledger.carriesStatus = l, true
 	}
 	r.resolver = newResolver(client, cfg, clk)
 	return r
@@ -90,6 +104,7 @@ func (r *reconciler) run(ctx, lead context.Context) {
 			}
 		})
 	}
+	wg.Go(func() { r.readLoop(ctx) })
 	r.sweepLoop(ctx)
 	r.queue.ShutDown()
 	wg.Wait()
@@ -126,14 +141,18 @@ func (r *reconciler) next(ctx, lead context.Context) bool {
 
 // guarded keeps a panic in the work on one pod from ending the others.
 func (r *reconciler) guarded(ctx context.Context, uid types.UID) (after time.Duration, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			r.metrics.panics.Inc()
-			r.log.Error("panic in the work on a pod", "uid", uid, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			after, err = 0, fmt.Errorf("panic: %v", p)
-		}
-	}()
+	defer r.recovered("a pod", string(uid), &err)
 	return r.sync(ctx, uid)
+}
+
+// recovered turns a panic in the work on something into an error; it must be
+// deferred.
+func (r *reconciler) recovered(what, which string, err *error) {
+	if p := recover(); p != nil {
+		r.metrics.panics.Inc()
+		r.log.Error("panic in the work on "+what, "which", which, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		*err = fmt.Errorf("panic: %v", p)
+	}
 }
 
 // backOff sets and returns how long the pod's calls wait after an error.
@@ -168,6 +187,7 @@ type view struct {
 	proven  bool // that there is no group, if groups is empty
 	lost    int
 	started time.Time
+	found   time.Time
 	wait    time.Duration
 }
 
@@ -185,10 +205,13 @@ func (r *reconciler) look(uid types.UID) view {
 		rec.namespace, rec.name = pod.Namespace, pod.Name
 		if rec.started.IsZero() {
 			rec.started = now
+			if hasRun(pod) {
+				rec.found = lastChange(&pod.Status)
+			}
 		}
 	}
 	v := view{
-		pod: rec.newest(pod), absent: rec.absent, lost: rec.lost, started: rec.started,
+		pod: rec.newest(pod), absent: rec.absent, lost: rec.lost, started: rec.started, found: rec.found,
 		proven: rec.doubt.IsZero() || l.listed.After(rec.doubt),
 		wait:   max(0, rec.notBefore.Sub(now)),
 	}
@@ -235,18 +258,6 @@ func (r *reconciler) succeeded(uid types.UID) {
 	r.change(uid, func(rec *record) { rec.failures, rec.notBefore = 0, time.Time{} })
 }
 
-// interval is how soon a group is read again: the wish, stretched so that all
-// groups together stay within the planned reads per second.
-func (r *reconciler) interval(busy bool) time.Duration {
-	r.ledger.mu.Lock()
-	defer r.ledger.mu.Unlock()
-	wish, n := r.cfg.SweepInterval, r.ledger.quiet
-	if busy {
-		wish, n = r.cfg.FastInterval, r.ledger.busy
-	}
-	return max(wish, time.Duration(float64(n)/r.cfg.ReadsPerSecond*float64(time.Second)))
-}
-
 // read asks the cloud for one group and notes the answer; nil means that the
 // group does not exist.
 func (r *reconciler) read(ctx context.Context, uid types.UID, id string) (*providers.Group, error) {
@@ -263,7 +274,7 @@ func (r *reconciler) read(ctx context.Context, uid types.UID, id string) (*provi
 	if !r.owns(*g) || g.Owner.PodUID != string(uid) {
 		return nil, fmt.Errorf("the cloud answered with another pod's group for %q", id)
 	}
-	r.change(uid, func(rec *record) { rec.see(*g, now) })
+	r.ledger.take(begun, now, *g)
 	return g, nil
 }
 
@@ -285,6 +296,5 @@ func (r *reconciler) confirmGone(uid types.UID, id string) {
 	now := r.clock.Now()
 	r.ledger.mu.Lock()
 	defer r.ledger.mu.Unlock()
-	delete(r.ledger.get(uid, now).groups, id)
-	r.ledger.gone[id] = now
+	r.ledger.confirm(uid, id, now)
 }

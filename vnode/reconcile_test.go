@@ -23,19 +23,28 @@ func bubble(t *testing.T, name string, f func(*testing.T)) {
 	t.Run(name, func(t *testing.T) { synctest.Test(t, f) })
 }
 
-// bothListings runs a test with a cloud whose listing carries the groups'
-// status, and with one whose listing does not.
-func bothListings(t *testing.T, f func(t *testing.T, carries bool)) {
+// kind is what a cloud tells beside single groups.
+type kind string
+
+const (
+	listsBare    kind = "listing without status" // as ACI
+	listsStatus  kind = "listing with status"
+	tellsChanges kind = "changes" // as ECI
+)
+
+// eachKind runs a test with each kind of cloud.
+func eachKind(t *testing.T, f func(t *testing.T, k kind)) {
 	t.Helper()
-	for _, carries := range []bool{true, false} {
-		bubble(t, fmt.Sprintf("listing with status %t", carries), func(t *testing.T) { f(t, carries) })
+	for _, k := range []kind{listsBare, listsStatus, tellsChanges} {
+		bubble(t, string(k), func(t *testing.T) { f(t, k) })
 	}
 }
 
 func TestPodFromBirthToDeath(t *testing.T) {
-	bothListings(t, func(t *testing.T, carries bool) {
+	eachKind(t, func(t *testing.T, k kind) {
 		b := newBed(t)
-		b.cloud.listStatus, b.cloud.linger = carries, 3
+		b.as(k)
+		b.cloud.linger = 3
 		b.start()
 		b.create(testPod("web"))
 		b.groups("g-uid-web")
@@ -153,9 +162,9 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 }
 
 func TestLostAnswerMakesOneGroup(t *testing.T) {
-	bothListings(t, func(t *testing.T, carries bool) {
+	eachKind(t, func(t *testing.T, k kind) {
 		b := newBed(t)
-		b.cloud.listStatus = carries
+		b.as(k)
 		b.cloud.after = func(op, _ string, n int) error {
 			if op == "Create" && n == 1 {
 				return fault(providers.Unknown, "")
@@ -253,7 +262,7 @@ func TestUnsupportedPodIsRefusedBeforeTheCloud(t *testing.T) {
 }
 
 func TestRestartAdoptsWithoutAWrite(t *testing.T) {
-	bothListings(t, func(t *testing.T, carries bool) {
+	eachKind(t, func(t *testing.T, k kind) {
 		var objects []runtime.Object
 		b := newBed(t)
 		for i := range 20 {
@@ -262,7 +271,7 @@ func TestRestartAdoptsWithoutAWrite(t *testing.T) {
 			b.cloud.put(pod, ours(), running("app"))
 		}
 		b.client = fakeClient(objects...)
-		b.cloud.listStatus = carries
+		b.as(k)
 		b.start()
 		b.settle(5 * time.Minute)
 		for _, op := range []string{"Create", "Delete"} {
@@ -270,8 +279,9 @@ func TestRestartAdoptsWithoutAWrite(t *testing.T) {
 				t.Errorf("%d calls of %s, want none", n, op)
 			}
 		}
-		if n := b.cloud.count("List"); n < 25 {
-			t.Errorf("%d listings in five minutes, want one in 10 s", n)
+		looks := b.cloud.count("List") + b.cloud.count("Changes")
+		if looks < 25 {
+			t.Errorf("%d looks at the cloud in five minutes, want one in 10 s", looks)
 		}
 		for _, a := range b.client.Actions() {
 			if a.GetResource().Resource == "pods" && (a.GetVerb() == "patch" || a.GetVerb() == "delete") {
@@ -326,10 +336,10 @@ func TestFailedListingChangesNothing(t *testing.T) {
 }
 
 func TestVanishedGroup(t *testing.T) {
-	bothListings(t, func(t *testing.T, carries bool) {
+	eachKind(t, func(t *testing.T, k kind) {
 		b := newBed(t, testPod("web", ran))
 		id := b.cloud.put(testPod("web"), ours(), running("app"))
-		b.cloud.listStatus = carries
+		b.as(k)
 		b.start()
 		b.settle(30 * time.Second)
 		lists := b.cloud.count("List")

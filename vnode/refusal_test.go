@@ -228,9 +228,9 @@ func TestPodRefusedForGoodCanBeIgnoredByItsJob(t *testing.T) {
 // The cloud takes the group and finds no machine for it later.
 func TestGroupWithoutRoom(t *testing.T) {
 	for name, owner := range map[string]func(*corev1.Pod){"owned": ownedBy("ReplicaSet"), "bare": func(*corev1.Pod) {}} {
-		bothListings(t, func(t *testing.T, carries bool) {
+		eachKind(t, func(t *testing.T, k kind) {
 			b := newBed(t)
-			b.cloud.listStatus = carries
+			b.as(k)
 			b.start()
 			b.create(testPod("web", owner, granted))
 			b.groups("g-uid-web")

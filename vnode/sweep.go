@@ -10,6 +10,17 @@ import (
 	"github.com/autoburst/autoburst/providers"
 )
 
+const (
+	// overlap is how much further back than the last answer a look at the changes
+	// goes: a cloud may learn of a change a little later than it happened.
+	overlap = 30 * time.Second
+	// fullPass is how often every pod is looked at although nothing changed.
+	fullPass = 5 * time.Minute
+	// listShare is how far apart complete listings are for each group there is,
+	// where changes are told: with 200 groups a page, half a call a second.
+	listShare = 10 * time.Millisecond
+)
+
 // sweepLoop compares wanted with existing until ctx ends.
 func (r *reconciler) sweepLoop(ctx context.Context) {
 	if !cache.WaitForCacheSync(ctx.Done(), r.pods.synced) {
@@ -18,7 +29,7 @@ func (r *reconciler) sweepLoop(ctx context.Context) {
 	failures := 0
 	for {
 		begun := r.clock.Now()
-		err := r.sweep(ctx)
+		err := r.lookOnce(ctx, begun)
 		took := r.clock.Since(begun)
 		wait := r.nextSweep(took)
 		if ctx.Err() != nil {
@@ -43,7 +54,7 @@ func (r *reconciler) sweepLoop(ctx context.Context) {
 			continue
 		}
 		// A sweep that was asked for waits a moment for others to ask as well.
-		timer = r.clock.NewTimer(min(r.cfg.FastInterval, wait))
+		timer = r.clock.NewTimer(min(max(r.cfg.FastInterval, 10*took), wait))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -53,26 +64,99 @@ func (r *reconciler) sweepLoop(ctx context.Context) {
 	}
 }
 
-// sweepSoon asks for a sweep before its time.
+// sweepSoon asks for a complete listing before its time.
 func (r *reconciler) sweepSoon() {
+	r.whole.Store(true)
+	r.lookSoon()
+}
+
+// lookSoon asks for a look at the cloud before its time, at the changes if that
+// is enough.
+func (r *reconciler) lookSoon() {
+	if r.lister == nil {
+		r.whole.Store(true)
+	}
 	select {
 	case r.kick <- struct{}{}:
 	default:
 	}
 }
 
-// nextSweep is sooner while groups change, where the listing carries their
-// status, and never takes more than a tenth of the time.
-func (r *reconciler) nextSweep(took time.Duration) time.Duration {
-	r.ledger.mu.Lock()
-	defer r.ledger.mu.Unlock()
-	if r.ledger.carriesStatus && r.ledger.busy > 0 {
-		return min(r.cfg.SweepInterval, max(r.cfg.FastInterval, 10*took))
+// lookOnce lists the cloud, or asks what has changed where the cloud tells and
+// nothing needs a complete listing.
+func (r *reconciler) lookOnce(ctx context.Context, begun time.Time) (err error) {
+	asked := r.whole.Swap(false)
+	defer func() {
+		if err != nil && asked {
+			r.whole.Store(true)
+		}
+	}()
+	defer r.recovered("the cloud's answer", "", &err)
+	if r.lister != nil && r.adopted.Load() && !asked && !r.listDue(begun) {
+		return r.catchUp(ctx, begun)
 	}
-	return r.cfg.SweepInterval
+	return r.sweep(ctx)
 }
 
-// sweep lists the cloud and has every pod and every group looked at.
+// listDue tells whether a complete listing is due where changes are told. Only
+// that shows what is gone, so it is sooner while groups are being deleted.
+func (r *reconciler) listDue(now time.Time) bool {
+	l := r.ledger
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	most := max(2*r.cfg.SweepInterval, time.Duration(l.known)*listShare)
+	switch {
+	case l.ending*10 >= l.known && l.ending > 0:
+		most = r.cfg.FastInterval
+	case l.ending > 0:
+		most = max(r.cfg.FastInterval, time.Duration(l.known)*listShare/2)
+	}
+	return now.Sub(l.listed) >= most
+}
+
+// nextSweep is sooner while groups change, and never takes more than a tenth of
+// the time.
+func (r *reconciler) nextSweep(took time.Duration) time.Duration {
+	l := r.ledger
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.count(r.clock.Now())
+	fast := min(r.cfg.SweepInterval, max(r.cfg.FastInterval, 10*took))
+	switch {
+	case l.carriesStatus && l.lively+l.ending > 0:
+		return fast
+	case r.lister != nil:
+		return max(fast, r.cfg.SweepInterval/2)
+	case !l.carriesStatus && l.lively > fewStarting:
+		// One listing shows which of them have come up.
+		return fast
+	}
+	return max(r.cfg.SweepInterval, min(10*took, fullPass))
+}
+
+// fewStarting is how many groups may start without a listing being the cheaper way
+// to follow them.
+const fewStarting = 4
+
+// catchUp takes in what has changed since the last answer.
+func (r *reconciler) catchUp(ctx context.Context, begun time.Time) error {
+	call, cancel := context.WithTimeout(ctx, r.cfg.CallTimeout)
+	defer cancel()
+	told, err := r.lister.Changes(call, begun.Sub(r.covered)+overlap)
+	now := r.clock.Now()
+	r.metrics.call("Changes", now.Sub(begun), err)
+	if err != nil {
+		return err // the next look goes as much further back
+	}
+	for _, uid := range r.ledger.take(begun, now, r.owned(told)...) {
+		r.queue.Add(uid)
+	}
+	r.covered = begun
+	return nil
+}
+
+// sweep lists the cloud and has every pod looked at whose group differs from what
+// was known; from time to time, every pod.
 func (r *reconciler) sweep(ctx context.Context) error {
 	call, cancel := context.WithTimeout(ctx, r.cfg.CallTimeout)
 	defer cancel()
@@ -83,8 +167,42 @@ func (r *reconciler) sweep(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	changed := r.ledger.observe(begun, now, r.owned(listed))
+	r.covered = begun
+	first := !r.adopted.Swap(true)
+	for _, uid := range changed {
+		r.queue.Add(uid)
+	}
+	if first || now.Sub(r.full) >= fullPass {
+		r.full = now
+		r.lookAtAll(first)
+	}
+	r.readSoon()
+	r.measure(begun, now)
+	return nil
+}
+
+// lookAtAll queues every pod and every group, bit by bit unless at once.
+func (r *reconciler) lookAtAll(atOnce bool) {
+	queued := map[types.UID]bool{}
+	for _, uid := range r.ledger.all() {
+		queued[uid] = true
+	}
+	for _, pod := range r.pods.list() {
+		queued[pod.UID] = true
+	}
+	for uid := range queued {
+		if atOnce {
+			r.queue.Add(uid)
+		} else {
+			r.queue.AddAfter(uid, share(uid, fullPass/2))
+		}
+	}
+}
+
+// owned leaves out what is not this node's.
+func (r *reconciler) owned(listed []providers.Group) []providers.Group {
 	groups := make([]providers.Group, 0, len(listed))
-	phases := map[string]int{"Unknown": 0}
 	for _, g := range listed {
 		if !r.owns(g) {
 			r.log.Warn("a listed group is not this node's and is left alone", "group", g.ID)
@@ -92,20 +210,12 @@ func (r *reconciler) sweep(ctx context.Context) error {
 		}
 		groups = append(groups, g)
 	}
-	uids := r.ledger.observe(begun, now, groups)
-	r.adopted.Store(true)
+	return groups
+}
 
-	queued := make(map[types.UID]bool, len(uids))
-	for _, uid := range uids {
-		queued[uid] = true
-		r.queue.Add(uid)
-	}
-	for _, pod := range r.pods.list() {
-		if !queued[pod.UID] {
-			r.queue.Add(pod.UID)
-		}
-	}
-
+// measure sets the figures of a sweep.
+func (r *reconciler) measure(begun, now time.Time) {
+	phases := map[string]int{"Unknown": 0}
 	r.ledger.mu.Lock()
 	for _, rec := range r.ledger.records {
 		for _, s := range rec.groups {
@@ -124,5 +234,4 @@ func (r *reconciler) sweep(ctx context.Context) error {
 	}
 	r.metrics.sweep.Observe(r.clock.Since(begun).Seconds())
 	r.metrics.sweepTime.Set(float64(now.Unix()))
-	return nil
 }

@@ -228,6 +228,7 @@ func (a *Agent) Ready() bool {
 	return lately
 }
 
-// Pods returns the pods that are bound to the node. The caller must not change
-// them.
+// Pods returns the pods that are bound to the node. Those that have run lack what
+// their group was made from, such as environment, probes and volumes. The caller
+// must not change them.
 func (a *Agent) Pods() []*corev1.Pod { return a.pods.list() }

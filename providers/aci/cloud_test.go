@@ -187,7 +187,7 @@ func TestLifeOfAGroup(t *testing.T) {
 	if err != nil {
 		t.Fatalf("List: %v", err)
 	}
-	want := []providers.Group{{ID: id, Name: id, Owner: owner("0b1f")}}
+	want := []providers.Group{{ID: id, Name: id, Owner: owner("0b1f"), Mark: "Succeeded " + s.PodIP}}
 	if diff := cmp.Diff(want, groups); diff != "" {
 		t.Errorf("List (-want +got):\n%s", diff)
 	}

@@ -9,7 +9,6 @@ package aci
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -140,46 +139,16 @@ func (p *Provider) group(g *sdk.ContainerGroup) *providers.Group {
 	}
 	result := &providers.Group{ID: strings.ToLower(*g.Name), Name: *g.Name, Owner: owner}
 	if g.Properties != nil {
-		result.Deleting = strings.EqualFold(value(g.Properties.ProvisioningState), "Deleting")
+		state := value(g.Properties.ProvisioningState)
+		result.Deleting = strings.EqualFold(state, "Deleting")
+		// A deployment is done when the containers have started; a restart by the
+		// platform passes through other states, and may change the address.
+		result.Mark = state
+		if g.Properties.IPAddress != nil {
+			result.Mark += " " + value(g.Properties.IPAddress.IP)
+		}
 	}
 	return result
-}
-
-// maxPages ends a listing whose pages lead in a circle.
-const maxPages = 10_000
-
-// List returns the groups of this virtual node, without their status, which a
-// listing of the service does not carry.
-func (p *Provider) List(ctx context.Context) ([]providers.Group, error) {
-	groups := []providers.Group{}
-	seen := map[string]bool{}
-	err := p.do(ctx, opList, nil, func(ctx context.Context, s *session) error {
-		pager := s.groups.NewListByResourceGroupPager(p.config.ResourceGroup, nil)
-		for page := 0; pager.More(); page++ {
-			if page == maxPages {
-				return errors.New("the listing does not end")
-			}
-			resp, err := pager.NextPage(ctx)
-			if err != nil {
-				return err
-			}
-			for _, g := range resp.Value {
-				if g == nil {
-					continue
-				}
-				// Pages may overlap when groups come and go between them.
-				if group := p.group(g); group != nil && !seen[group.ID] {
-					seen[group.ID] = true
-					groups = append(groups, *group)
-				}
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	return groups, nil
 }
 
 // Create makes the pod's group unless it exists. It returns when the service

@@ -19,6 +19,8 @@ type session struct {
 	credential azcore.TokenCredential
 	groups     *sdk.ContainerGroupsClient
 	containers *sdk.ContainersClient
+	// manager sends what the SDK's clients are not made for.
+	manager *arm.Client
 }
 
 // sessions holds the present session.
@@ -51,7 +53,11 @@ func (s *sessions) get() (*session, error) {
 	if err != nil {
 		return nil, &providers.Error{Class: providers.Misconfigured, Message: redactor(nil).text(err.Error())}
 	}
-	s.present = &session{credential: credential, groups: groups, containers: containers}
+	manager, err := arm.NewClient("autoburst", "v1.0.0", credential, &s.options)
+	if err != nil {
+		return nil, &providers.Error{Class: providers.Misconfigured, Message: redactor(nil).text(err.Error())}
+	}
+	s.present = &session{credential: credential, groups: groups, containers: containers, manager: manager}
 	return s.present, nil
 }
 

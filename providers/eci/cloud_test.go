@@ -100,8 +100,14 @@ func (c *cloud) provider(t testing.TB, edits ...func(*eci.Config)) *eci.Provider
 }
 
 func TestConformance(t *testing.T) {
+	for name, inMetadataCase := range map[string]bool{"members as in Kubernetes": false, "members as in the metadata": true} {
+		t.Run(name, func(t *testing.T) { testConformance(t, inMetadataCase) })
+	}
+}
+
+func testConformance(t *testing.T, inMetadataCase bool) {
 	providertest.Run(t, func(t *testing.T) *providertest.Harness {
-		c := newCloud(t)
+		c := newCloud(t, func(o *emulator.Options) { o.StatusInMetadataCase, o.PageSize = inMetadataCase, 20 })
 		return &providertest.Harness{
 			Provider:   c.provider(t),
 			ClusterUID: "cluster-a", NodeName: "burst-eci",
@@ -151,14 +157,15 @@ func (c *cloud) inject(f providertest.Fault) {
 		out.Action = "DeleteContainerGroup"
 	case providertest.Logs:
 		out.Action = "DescribeContainerLog"
-	case providertest.List, providertest.Get:
+	case providertest.List, providertest.Changes:
+		out.Action = "DescribeContainerGroupStatus"
+	case providertest.Get:
 		out.Action = "DescribeContainerGroups"
 	}
 	var mu sync.Mutex
 	skip := f.Skip
 	out.Match = func(m url.Values) bool {
-		byID := m.Get("ContainerGroupIds") != ""
-		if f.Operation == providertest.List && byID || f.Operation == providertest.Get && !byID {
+		if f.Operation == providertest.Get && m.Get("ContainerGroupIds") == "" {
 			return false
 		}
 		mu.Lock()

@@ -37,8 +37,9 @@ const pageSize = 20
 // Provider runs the groups of one virtual node in one region. Close it when
 // its last call has returned.
 type Provider struct {
-	cfg    Config
-	client *client
+	cfg       Config
+	client    *client
+	inventory *inventory
 }
 
 var _ providers.Provider = (*Provider)(nil)
@@ -48,7 +49,7 @@ func New(cfg Config) (*Provider, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("settings of Alibaba Cloud ECI: %w", err)
 	}
-	return &Provider{cfg: cfg, client: newClient(&cfg)}, nil
+	return &Provider{cfg: cfg, client: newClient(&cfg), inventory: newInventory()}, nil
 }
 
 // Close gives up idle connections.
@@ -151,21 +152,6 @@ func (p *Provider) Delete(ctx context.Context, id string) error {
 	return err
 }
 
-// List returns the groups of this node with their Status, but without events.
-func (p *Provider) List(ctx context.Context) ([]providers.Group, error) {
-	answers, err := p.describe(ctx, p.owned())
-	if err != nil {
-		return nil, err
-	}
-	groups := make([]providers.Group, 0, len(answers))
-	for i := range answers {
-		if p.owns(&answers[i]) {
-			groups = append(groups, answers[i].group())
-		}
-	}
-	return groups, nil
-}
-
 // Get returns one group with its events. A group of another owner is not
 // found.
 func (p *Provider) Get(ctx context.Context, id string) (*providers.Group, error) {
@@ -260,11 +246,11 @@ func (p *Provider) describe(ctx context.Context, m members) ([]groupAnswer, erro
 			return nil, err
 		}
 		if page.ContainerGroups == nil {
-			return nil, incomplete("an answer has no list of groups")
+			return nil, incomplete(actionDescribe, "an answer has no list of groups")
 		}
 		for _, g := range *page.ContainerGroups {
 			if g.ContainerGroupID == "" {
-				return nil, incomplete("an answer has a group without an ID")
+				return nil, incomplete(actionDescribe, "an answer has a group without an ID")
 			}
 			if i, seen := index[g.ContainerGroupID]; seen {
 				all[i] = g
@@ -277,15 +263,15 @@ func (p *Provider) describe(ctx context.Context, m members) ([]groupAnswer, erro
 			return all, nil
 		}
 		if tokens[page.NextToken] {
-			return nil, incomplete("the pages of the list go round in a circle")
+			return nil, incomplete(actionDescribe, "the pages of the list go round in a circle")
 		}
 		tokens[page.NextToken] = true
 		m.set("NextToken", page.NextToken)
 	}
 }
 
-func incomplete(why string) error {
-	return &providers.Error{Class: providers.Unavailable, Operation: actionDescribe, Code: "IncompleteList", Message: why}
+func incomplete(action, why string) error {
+	return &providers.Error{Class: providers.Unavailable, Operation: action, Code: "IncompleteList", Message: why}
 }
 
 // find returns one group of this node.

@@ -75,12 +75,18 @@ func testPartialList(t *testing.T, h *Harness) {
 	for i := range 45 {
 		h.create(t, h.spec(fmt.Sprintf("page-%d", i), forever))
 	}
-	for _, kind := range []FaultKind{Unavailable, Garbage, Cut} {
-		h.Inject(Fault{Operation: List, Kind: kind, Skip: 1})
-		list, err := h.Provider.List(within(t))
-		h.Heal()
-		if err == nil || list != nil {
-			t.Errorf("%s at the second page: %d groups, error %v; want an error and nothing else", kind, len(list), err)
+	calls := map[Operation]func(context.Context) ([]providers.Group, error){List: h.Provider.List}
+	if c, ok := h.Provider.(providers.ChangeLister); ok {
+		calls[Changes] = func(ctx context.Context) ([]providers.Group, error) { return c.Changes(ctx, time.Hour) }
+	}
+	for op, call := range calls {
+		for _, kind := range []FaultKind{Unavailable, Garbage, Cut} {
+			h.Inject(Fault{Operation: op, Kind: kind, Skip: 1})
+			list, err := call(within(t))
+			h.Heal()
+			if err == nil || list != nil {
+				t.Errorf("%s of %s at the second page: %d groups, error %v; want an error and nothing else", kind, op, len(list), err)
+			}
 		}
 	}
 }

@@ -58,12 +58,13 @@ type Operation string
 
 // The operations. Any is every call.
 const (
-	Any    Operation = ""
-	Create Operation = "Create"
-	Delete Operation = "Delete"
-	List   Operation = "List"
-	Get    Operation = "Get"
-	Logs   Operation = "Logs"
+	Any     Operation = ""
+	Create  Operation = "Create"
+	Delete  Operation = "Delete"
+	List    Operation = "List"
+	Changes Operation = "Changes"
+	Get     Operation = "Get"
+	Logs    Operation = "Logs"
 )
 
 // Fault makes calls go wrong.
@@ -107,6 +108,8 @@ func Run(t *testing.T, newHarness func(t *testing.T) *Harness) {
 		{"CreateAgainWithFreshSecrets", testFreshSecrets},
 		{"ListIsComplete", testListIsComplete},
 		{"ForeignGroups", testForeignGroups},
+		{"Changes", testChanges},
+		{"ChangesAgreeWithGet", testChangesAgreeWithGet},
 		{"Missing", testMissing},
 		{"DeleteTwice", testDeleteTwice},
 		{"InvalidPod", testInvalidPod},
