@@ -19,6 +19,7 @@ type session struct {
 	credential azcore.TokenCredential
 	groups     *sdk.ContainerGroupsClient
 	containers *sdk.ContainersClient
+	location   *sdk.LocationClient
 }
 
 // sessions holds the present session.
@@ -51,7 +52,11 @@ func (s *sessions) get() (*session, error) {
 	if err != nil {
 		return nil, &providers.Error{Class: providers.Misconfigured, Message: redactor(nil).text(err.Error())}
 	}
-	s.present = &session{credential: credential, groups: groups, containers: containers}
+	location, err := sdk.NewLocationClient(s.subscription, credential, &s.options)
+	if err != nil {
+		return nil, &providers.Error{Class: providers.Misconfigured, Message: redactor(nil).text(err.Error())}
+	}
+	s.present = &session{credential: credential, groups: groups, containers: containers, location: location}
 	return s.present, nil
 }
 
