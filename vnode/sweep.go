@@ -79,7 +79,7 @@ func (r *reconciler) sweep(ctx context.Context) error {
 	begun := r.clock.Now()
 	listed, err := r.provider.List(call)
 	now := r.clock.Now()
-	r.metrics.call("List", now.Sub(begun), err)
+	r.heard("List", now.Sub(begun), err)
 	if err != nil {
 		return err
 	}
@@ -122,6 +122,7 @@ func (r *reconciler) sweep(ctx context.Context) error {
 	for phase, n := range phases {
 		r.metrics.groups.WithLabelValues(phase).Set(float64(n))
 	}
+	r.countOrphans()
 	r.metrics.sweep.Observe(r.clock.Since(begun).Seconds())
 	r.metrics.sweepTime.Set(float64(now.Unix()))
 	return nil
