@@ -20,6 +20,8 @@ const (
 	// troubles is how many creates in a row must fail, and of how many pods, before
 	// it is not the pods' fault. A refused account is nobody's fault but its own.
 	troubles, refusedAccounts = 3, 2
+	// othersTurn: each fourth try is another's.
+	othersTurn = 4
 	// nextLook is how soon a pod asks again that waits for another's create.
 	nextLook = 5 * time.Second
 	// staleAfter is when a pod that has not asked again for so long beyond what it
@@ -175,26 +177,44 @@ func (c *circuit) underWay(o *outage) int {
 	return n
 }
 
-// best is whose turn it is: who was tried least, is most important, has waited
-// longest. There is at least one.
+// best is whose turn it is: the most important pod, and of these the oldest. Lest one
+// that cannot succeed keeps others from it that could, each fourth turn goes to who
+// was tried least, of those that ask for less, or of all where room is not the
+// trouble. Nil where nobody waits.
 func (c *circuit) best(o *outage, now time.Time) *applicant {
-	var best *applicant
+	var waiting []*applicant
 	for uid, a := range c.waiting {
 		if _, flies := c.flights[uid]; flies || !o.covers(a.size) {
 			continue
 		}
-		if a.again.Add(staleAfter).Before(now) && !a.again.IsZero() {
+		if !a.again.IsZero() && a.again.Add(staleAfter).Before(now) {
 			continue // it does not ask any more
 		}
-		if best == nil || before(a, best) {
-			best = a
-		}
+		waiting = append(waiting, a)
 	}
-	return best
+	if len(waiting) == 0 {
+		return nil
+	}
+	best := slices.MinFunc(waiting, byRank)
+	if o.refusals%othersTurn != othersTurn-1 {
+		return best
+	}
+	return slices.MinFunc(waiting, func(a, b *applicant) int {
+		return cmp.Or(cmp.Compare(c.turnOf(o, best, a), c.turnOf(o, best, b)), byRank(a, b))
+	})
 }
 
-func before(a, b *applicant) bool {
-	return cmp.Or(cmp.Compare(a.tries, b.tries), cmp.Compare(b.priority, a.priority), a.created.Compare(b.created), cmp.Compare(a.uid, b.uid)) < 0
+// turnOf is how often a pod was tried that may have another's turn; the other itself
+// and those that are no smaller count as what the other was.
+func (c *circuit) turnOf(o *outage, best, a *applicant) int {
+	if o.wantOfRoom() && atMost(best.size, a.size) {
+		return best.tries
+	}
+	return a.tries
+}
+
+func byRank(a, b *applicant) int {
+	return cmp.Or(cmp.Compare(b.priority, a.priority), a.created.Compare(b.created), cmp.Compare(a.uid, b.uid))
 }
 
 // leave forgets a pod that needs no group any more.
@@ -356,12 +376,7 @@ func (c *circuit) nextOnes(now time.Time) []types.UID {
 			ready = append(ready, a)
 		}
 	}
-	slices.SortFunc(ready, func(a, b *applicant) int {
-		if before(a, b) {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(ready, byRank)
 	most := len(ready)
 	for _, o := range c.breaks {
 		most = min(most, max(0, o.window-c.underWay(o)))

@@ -27,7 +27,9 @@ const (
 // a while. Faults are put in through fail.
 type memoryCloud struct {
 	listStatus bool // whether List carries the status
-	linger     int  // how many looks a deleted group survives
+	sizes      *burstable.Sizes
+	usage      func() (providers.Usage, error) // nil where the cloud has no quota
+	linger     int                             // how many looks a deleted group survives
 
 	mu     sync.Mutex
 	groups map[string]*providers.Group
@@ -53,7 +55,7 @@ func newMemoryCloud() *memoryCloud {
 func (c *memoryCloud) Name() string { return "eci" }
 
 func (c *memoryCloud) Capabilities() burstable.Capabilities {
-	return burstable.Capabilities{Provider: "eci", Features: burstable.Features}
+	return burstable.Capabilities{Provider: "eci", Features: burstable.Features, Sizes: c.sizes}
 }
 
 func (c *memoryCloud) Location() providers.Location {
@@ -86,6 +88,16 @@ func (c *memoryCloud) leave(op, id string) error {
 func (c *memoryCloud) Check(context.Context) error {
 	defer c.mu.Unlock()
 	return c.enter("Check", "")
+}
+
+func (c *memoryCloud) Usage(context.Context) (providers.Usage, error) {
+	err := c.enter("Usage", "")
+	usage := c.usage
+	c.mu.Unlock()
+	if err != nil || usage == nil {
+		return providers.Usage{}, err
+	}
+	return usage()
 }
 
 func (c *memoryCloud) Create(_ context.Context, spec *providers.GroupSpec) (string, error) {
