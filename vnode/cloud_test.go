@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -37,6 +38,7 @@ type memoryCloud struct {
 	specs  map[string]*providers.GroupSpec
 	logs   map[string]string // container → text
 	calls  map[string]int
+	births map[string]int // how often each group was made
 	// fail is asked before each call; what it returns is the answer.
 	fail func(op, id string, n int) error
 	// after is asked once the call has had its effect: an answer that is lost.
@@ -48,7 +50,7 @@ type memoryCloud struct {
 func newMemoryCloud() *memoryCloud {
 	return &memoryCloud{
 		groups: map[string]*providers.Group{}, gone: map[string]int{}, specs: map[string]*providers.GroupSpec{},
-		logs: map[string]string{}, calls: map[string]int{},
+		logs: map[string]string{}, calls: map[string]int{}, births: map[string]int{},
 	}
 }
 
@@ -113,6 +115,7 @@ func (c *memoryCloud) Create(_ context.Context, spec *providers.GroupSpec) (stri
 		c.groups[id] = &providers.Group{ID: id, Name: spec.Owner.PodName, Owner: spec.Owner, CreatedAt: time.Now(),
 			Status: &providers.GroupStatus{Phase: providers.GroupPending}}
 		c.specs[id] = spec
+		c.births[id]++
 	}
 	return id, c.leave("Create", id)
 }
@@ -244,6 +247,12 @@ func (c *memoryCloud) count(op string) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.calls[op]
+}
+
+func (c *memoryCloud) made() map[string]int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.births)
 }
 
 func (c *memoryCloud) ids() []string {
