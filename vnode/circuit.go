@@ -251,6 +251,8 @@ func (c *circuit) done(a applicant, err error, now time.Time) {
 		c.failing[a.uid] = true
 		if c.brokenBy(f, class) {
 			c.refused(flight{turn: f.turn}, class, err, now)
+		} else {
+			c.postpone(f, err, now)
 		}
 	case class == providers.Throttled:
 		c.postpone(f, err, now)
@@ -317,25 +319,27 @@ func (c *circuit) refused(f flight, class providers.ErrorClass, err error, now t
 	o.refusals++
 	switch {
 	case o.pause == 0:
-		o.pause = c.base
-	case f.turn > o.opened:
-		o.pause = min(2*o.pause, c.most)
-	default:
-		return o // it was under way when another opened the circuit
+		c.openFor(o, c.base, err, now)
+	case f.turn > o.opened: // else it was under way when another opened the circuit
+		c.openFor(o, min(2*o.pause, c.most), err, now)
 	}
-	c.turn++
-	o.opened, o.window = c.turn, 1
-	o.until = now.Add(max(o.pause, retryAfter(err)))
 	return o
 }
 
-// postpone puts the next try off that the cloud has no time for.
+// postpone puts the next try off after one that told nothing of what it was for.
 func (c *circuit) postpone(f flight, err error, now time.Time) {
 	for _, o := range c.breaks {
-		if o.covers(f.size) {
-			o.until = now.Add(max(o.pause, retryAfter(err)))
+		if o.covers(f.size) && f.turn > o.opened {
+			c.openFor(o, min(2*o.pause, c.most), err, now)
 		}
 	}
+}
+
+// openFor lets nothing pass for a while, and then one.
+func (c *circuit) openFor(o *outage, pause time.Duration, err error, now time.Time) {
+	c.turn++
+	o.opened, o.window, o.pause = c.turn, 1, pause
+	o.until = now.Add(max(pause, retryAfter(err)))
 }
 
 // retryAfter is the wait that the cloud asked for, zero if it did not.

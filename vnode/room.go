@@ -40,7 +40,7 @@ type room struct {
 	limit corev1.ResourceList
 	// smallest is the least CPU that the cloud sells, usual the size that a pod gets
 	// which asks for none. memoryPerCPU is the most memory, in bytes, that is sold with
-	// a thousandth of a vCPU; zero where the two are sold apart.
+	// one vCPU; zero where the two are sold apart.
 	smallest     int64
 	usual        burstable.Size
 	memoryPerCPU int64
@@ -72,7 +72,7 @@ func newRoom(limit corev1.ResourceList, c burstable.Capabilities) *room {
 		r.smallest, r.usual = o.Rows[0].MilliCPU, o.Default
 		for _, row := range o.Rows {
 			for _, m := range row.MemoryBytes {
-				r.memoryPerCPU = max(r.memoryPerCPU, m/row.MilliCPU)
+				r.memoryPerCPU = max(r.memoryPerCPU, m/row.MilliCPU*1000+m%row.MilliCPU*1000/row.MilliCPU)
 			}
 		}
 	}
@@ -178,8 +178,8 @@ func (r *room) allocatable(held holding) corev1.ResourceList {
 		}
 		if m := r.usage.MilliCPU; m != nil {
 			lower(corev1.ResourceCPU, r.ours.milliCPU+m.Free(), held.milliCPU)
-			if r.memoryPerCPU > 0 {
-				lower(corev1.ResourceMemory, r.ours.memory+m.Free()*r.memoryPerCPU, held.memory)
+			if cpu := r.limit[corev1.ResourceCPU]; r.memoryPerCPU > 0 && m.Free() < cpu.MilliValue() {
+				lower(corev1.ResourceMemory, r.ours.memory+m.Free()*r.memoryPerCPU/1000, held.memory)
 			}
 		}
 	case r.bound != nil:
