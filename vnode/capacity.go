@@ -122,7 +122,11 @@ func (k *nodeKeeper) readUsage(ctx context.Context) {
 		k.askFor = usagePause
 	}
 	k.circuit.relax(now, func(o *outage) bool {
-		return o.class == providers.QuotaExceeded && k.room.knows() && o.last.Before(k.asked) && k.room.fits(o.size, held)
+		gone := o.class == providers.QuotaExceeded && k.room.knows() && o.misread < misreadings && o.last.Before(k.asked) && k.room.fits(o.size, held)
+		if gone {
+			o.misread++ // unless it is over now
+		}
+		return gone
 	})
 }
 
@@ -163,7 +167,7 @@ func (k *nodeKeeper) assess(now time.Time) (changed bool) {
 // stops tells whether an outage for want of room stops every pod: not only those of
 // larger sizes, nor where the account's quota is known to have some left.
 func (k *nodeKeeper) stops(o *outage) bool {
-	if o.class == providers.QuotaExceeded && k.room.knows() {
+	if o.class == providers.QuotaExceeded && k.room.knows() && o.misread < misreadings {
 		return false
 	}
 	return atMost(o.size, k.room.usual)

@@ -20,6 +20,9 @@ const (
 	// troubles is how many creates in a row must fail, and of how many pods, before
 	// it is not the pods' fault. A refused account is nobody's fault but its own.
 	troubles, refusedAccounts = 3, 2
+	// misreadings is after how many of them a reading of the quota is not believed to
+	// tell of what is refused.
+	misreadings = 3
 	// othersTurn: each fourth try is another's.
 	othersTurn = 4
 	// nextLook is how soon a pod asks again that waits for another's create.
@@ -80,6 +83,8 @@ type outage struct {
 	// late is true when the cloud accepts groups and finds no room for them later:
 	// that one was accepted tells little.
 	late bool
+	// misread counts the tries that a reading of the quota has led to in vain.
+	misread int
 }
 
 // wantOfRoom tells whether the cloud lacks room, and does not fail otherwise.

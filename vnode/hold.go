@@ -63,7 +63,7 @@ func (r *reconciler) waitText(h *hold) string {
 	name := r.provider.Name()
 	switch {
 	case h.down:
-		return fmt.Sprintf("%s does not answer since %s: %s. The pod starts when it does; see condition %s of node %s.",
+		return fmt.Sprintf("%s cannot be used since %s: %s. The pod starts when it can; see condition %s of node %s.",
 			name, clockTime(h.since), clipped(h.err), v1alpha1.CloudReachableCondition, r.cfg.Node.Name)
 	case h.wantOfRoom():
 		return fmt.Sprintf("%s has no room for this pod since %s: %s. Not before %s one waiting pod at a time is tried, every %s at the latest, until there is room; see condition %s of node %s.",
