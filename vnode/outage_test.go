@@ -22,6 +22,7 @@ func TestOutageOfAnHour(t *testing.T) {
 		const each = 10
 		b := newBed(t)
 		b.cloud.listStatus = carries
+		b.cfg.RetryMax = 20 * time.Minute // a pod's own back-off must not keep it waiting
 		b.start()
 		name := func(kind string, i int) string { return fmt.Sprintf("%s-%d", kind, i) }
 		group := func(kind string, i int) string { return "g-uid-" + name(kind, i) }
