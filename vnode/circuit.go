@@ -3,6 +3,7 @@ package vnode
 import (
 	"cmp"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -53,6 +54,9 @@ type circuit struct {
 	// reasons that need not be theirs, and row is how often that was.
 	failing map[types.UID]bool
 	row     int
+	// odd are those of them that failed while others succeeded: it is their own
+	// trouble, and tells nothing of the cloud.
+	odd map[types.UID]bool
 	// turn numbers creates and openings, to tell which came first.
 	turn int64
 }
@@ -61,7 +65,7 @@ func newCircuit(cfg Config) *circuit {
 	return &circuit{
 		base: cfg.RetryBase, most: min(cfg.RetryMax, cfg.CapacityPause/2), forget: cfg.CapacityPause,
 		wake:    func(types.UID) {},
-		waiting: map[types.UID]*applicant{}, flights: map[types.UID]flight{}, failing: map[types.UID]bool{},
+		waiting: map[types.UID]*applicant{}, flights: map[types.UID]flight{}, failing: map[types.UID]bool{}, odd: map[types.UID]bool{},
 	}
 }
 
@@ -184,8 +188,8 @@ func (c *circuit) underWay(o *outage) int {
 
 // best is whose turn it is: the most important pod, and of these the oldest. Lest one
 // that cannot succeed keeps others from it that could, each fourth turn goes to who
-// was tried least, of those that ask for less, or of all where room is not the
-// trouble. Nil where nobody waits.
+// was tried least of those that ask for less; and where room is not the trouble, each
+// turn goes to who was tried least. Nil where nobody waits.
 func (c *circuit) best(o *outage, now time.Time) *applicant {
 	var waiting []*applicant
 	for uid, a := range c.waiting {
@@ -201,7 +205,7 @@ func (c *circuit) best(o *outage, now time.Time) *applicant {
 		return nil
 	}
 	best := slices.MinFunc(waiting, byRank)
-	if o.refusals%othersTurn != othersTurn-1 {
+	if o.wantOfRoom() && o.refusals%othersTurn != othersTurn-1 {
 		return best
 	}
 	return slices.MinFunc(waiting, func(a, b *applicant) int {
@@ -229,6 +233,7 @@ func (c *circuit) leave(uid types.UID) {
 	delete(c.waiting, uid)
 	delete(c.flights, uid)
 	delete(c.failing, uid)
+	delete(c.odd, uid)
 }
 
 // done hears how a create that was claimed has ended.
@@ -243,6 +248,8 @@ func (c *circuit) done(a applicant, err error, now time.Time) {
 	switch class := providers.ClassOf(err); {
 	case err == nil:
 		delete(c.waiting, a.uid)
+		maps.Copy(c.odd, c.failing)
+		delete(c.odd, a.uid)
 		c.row = 0
 		clear(c.failing)
 		next = c.succeeded(f, now)
@@ -251,6 +258,8 @@ func (c *circuit) done(a applicant, err error, now time.Time) {
 		clear(c.failing)
 		c.breaks = slices.DeleteFunc(c.breaks, func(o *outage) bool { return !o.wantOfRoom() }) // it works
 		c.refused(f, class, err, now)
+	case trouble(class) && c.odd[a.uid]:
+		next = c.nextOnes(now)
 	case trouble(class):
 		c.row++
 		c.failing[a.uid] = true
