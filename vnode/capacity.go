@@ -27,19 +27,18 @@ func (k *nodeKeeper) refusedLate(size burstable.Size, err error) {
 func (k *nodeKeeper) noteCreate(err error) {
 	class := providers.ClassOf(err)
 	now := k.clock.Now()
-	var held *holding
+	var held holding
 	if class == providers.QuotaExceeded {
-		h := k.holding()
-		held = &h
+		held, _ = k.holding()
 	}
 	k.mu.Lock()
 	changed := false
 	switch class {
 	case providers.QuotaExceeded, providers.OutOfStock:
 		k.scarce, k.left = now, false
-		if held != nil {
-			k.held = *held
-			k.room.refused(k.held, now)
+		if class == providers.QuotaExceeded {
+			k.held = held
+			k.room.refused(held, now)
 			k.askFor = usagePause
 		}
 		changed = k.health.capacity.set(false, string(class), cut(fmt.Sprintf(
@@ -55,16 +54,30 @@ func (k *nodeKeeper) noteCreate(err error) {
 	}
 }
 
+// swept hears that the cloud's groups are known.
+func (k *nodeKeeper) swept() {
+	k.mu.Lock()
+	first := k.asked.IsZero()
+	k.mu.Unlock()
+	if first {
+		k.look()
+	}
+}
+
 // measure reads the account's quota, where it is time, and tells whether what the
-// node says of its capacity has changed.
+// node says of its capacity has changed. Until the cloud's groups are known, the node
+// offers what it offered before.
 func (k *nodeKeeper) measure(ctx context.Context) (changed bool) {
 	k.readUsage(ctx)
 	now := k.clock.Now()
 	k.circuit.expire(now)
 	k.metrics.held.Set(float64(k.circuit.waits()))
-	held := k.holding()
+	held, known := k.holding()
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if !known {
+		return k.assess(now)
+	}
 	if b := k.room.bound; b != nil && now.Sub(b.at) >= k.cfg.CapacityPause {
 		k.room.grow(now)
 	}
@@ -81,9 +94,10 @@ func (k *nodeKeeper) measure(ctx context.Context) (changed bool) {
 // nearly used up.
 func (k *nodeKeeper) readUsage(ctx context.Context) {
 	reader, ok := k.provider.(providers.UsageReader)
+	held, known := k.holding()
 	now := k.clock.Now()
 	k.mu.Lock()
-	due := ok && k.reached && k.failed == 0 && (k.asked.IsZero() || now.Sub(k.asked) >= k.askFor)
+	due := ok && known && k.reached && k.failed == 0 && (k.asked.IsZero() || now.Sub(k.asked) >= k.askFor)
 	if due {
 		k.asked = now
 	}
@@ -91,7 +105,6 @@ func (k *nodeKeeper) readUsage(ctx context.Context) {
 	if !due {
 		return
 	}
-	held := k.holding()
 	call, cancel := context.WithTimeout(ctx, k.cfg.CheckInterval)
 	defer cancel()
 	usage, err := reader.Usage(call)
@@ -106,14 +119,15 @@ func (k *nodeKeeper) readUsage(ctx context.Context) {
 	defer k.mu.Unlock()
 	if err != nil {
 		k.askFor = usageInterval
-		if class := providers.ClassOf(err); class == providers.Unauthorized || class == providers.Misconfigured {
+		class := providers.ClassOf(err)
+		refused := class == providers.Unauthorized || class == providers.Misconfigured
+		if refused {
 			k.askFor = usageRefused
 		}
-		if k.room.usage != nil || k.room.at.IsZero() {
+		if first := k.room.at.IsZero(); first || k.room.usage != nil && (refused || now.Sub(k.room.at) >= usageStale) {
 			k.log.Warn("the account's quota cannot be read; the node's capacity follows what the cloud refuses", "again", k.askFor, "error", err)
+			k.room.usage, k.room.at = nil, now
 		}
-		// What was read is out of date soon.
-		k.room.usage, k.room.at = nil, now
 		return
 	}
 	k.room.read(usage, held, now)
@@ -149,10 +163,8 @@ func (k *nodeKeeper) assess(now time.Time) (changed bool) {
 			clockTime(worst.since), clipped(worst.err), k.circuit.most))
 	case used != "":
 		set(string(providers.QuotaExceeded), used)
-	case worst != nil && k.stops(worst):
-		full = true
-		changed = k.settleCapacity(len(outages) > 0, now)
 	default:
+		full = full || worst != nil && k.stops(worst)
 		changed = k.settleCapacity(len(outages) > 0, now)
 	}
 	if k.health.capacity.ok {

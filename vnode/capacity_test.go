@@ -25,7 +25,10 @@ import (
 const noCapacityTaint = v1alpha1.NoCapacityTaintKey + "=:NoSchedule"
 
 // quota bounds the groups of the memory cloud, beside what others hold.
-type quota struct{ limit, others atomic.Int64 }
+type quota struct {
+	limit, others atomic.Int64
+	silent        atomic.Bool // it cannot be read
+}
 
 func (b *bed) withQuota(limit int64) *quota {
 	q := &quota{}
@@ -43,6 +46,9 @@ func (b *bed) withQuota(limit int64) *quota {
 // tell lets the cloud tell of its quota.
 func (q *quota) tell(b *bed) {
 	b.cloud.usage = func() (providers.Usage, error) {
+		if q.silent.Load() {
+			return providers.Usage{}, fault(providers.Unavailable, "InternalError")
+		}
 		return providers.Usage{Groups: &providers.Meter{Used: int64(len(b.cloud.ids())) + q.others.Load(), Limit: q.limit.Load()}}, nil
 	}
 }
@@ -165,6 +171,17 @@ func TestOfferFollowsTheQuota(t *testing.T) {
 		if n := b.node("is there", func(*corev1.Node) error { return nil }).Status.Capacity.Pods().Value(); n != 5000 {
 			t.Errorf("capacity of %d pods, want that of the settings", n)
 		}
+
+		b.stop()
+		b.start()
+		for range 40 {
+			b.settle(3 * time.Second)
+			b.node("offers the same after a restart", offers(7, false))
+		}
+		q.silent.Store(true)
+		b.settle(5 * time.Minute)
+		b.node("offers the same while the quota cannot be read", offers(7, false))
+		q.silent.Store(false)
 
 		q.others.Store(5)
 		b.node("is full when others take the rest", offers(5, true))
@@ -361,7 +378,7 @@ func TestCreateLoopIsStopped(t *testing.T) {
 		b.node("is Ready", has(corev1.NodeReady, corev1.ConditionTrue, ""))
 		b.cloud.setFail(func(op, id string, _ int) error {
 			// Whatever it is that makes the agent believe that there is none.
-			b.agent.reconciler.change("uid-web", func(rec *record) { rec.lost = 0 })
+			b.agent.present.Load().reconciler.change("uid-web", func(rec *record) { rec.lost = 0 })
 			if op == "Get" || op == "List" {
 				b.cloud.lose("g-uid-web")
 			}

@@ -119,8 +119,8 @@ type flight struct {
 	turn int64
 }
 
-// hold says why a pod has to wait, and until when at least.
-type hold struct {
+// delay says why a pod has to wait, and until when at least.
+type delay struct {
 	outage
 	wait time.Duration
 	down bool
@@ -128,7 +128,7 @@ type hold struct {
 
 // ask tells whether the pod's group may be created now; nil means yes. With claim
 // set the create is under way from then on, until done is told.
-func (c *circuit) ask(a applicant, now time.Time, claim bool) *hold {
+func (c *circuit) ask(a applicant, now time.Time, claim bool) *delay {
 	c.mu.Lock()
 	h, next := c.askLocked(a, now, claim)
 	c.mu.Unlock()
@@ -138,16 +138,16 @@ func (c *circuit) ask(a applicant, now time.Time, claim bool) *hold {
 	return h
 }
 
-func (c *circuit) askLocked(a applicant, now time.Time, claim bool) (h *hold, next types.UID) {
+func (c *circuit) askLocked(a applicant, now time.Time, claim bool) (h *delay, next types.UID) {
 	mine := &a
 	if known := c.waiting[a.uid]; known != nil {
 		mine.tries = known.tries
 		c.waiting[a.uid] = mine
 	}
-	wait := func(o *outage, d time.Duration) *hold {
+	wait := func(o *outage, d time.Duration) *delay {
 		c.waiting[a.uid] = mine
 		mine.again = now.Add(d)
-		return &hold{outage: *o, wait: d, down: o == c.down}
+		return &delay{outage: *o, wait: d, down: o == c.down}
 	}
 	if c.down != nil {
 		return wait(c.down, c.most), ""

@@ -33,7 +33,7 @@ func (r *reconciler) applicant(pod *corev1.Pod) applicant {
 
 // held says on the pod why its group is not asked for now. A pod that others stand
 // for is refused with them.
-func (r *reconciler) held(ctx context.Context, uid types.UID, v view, h *hold) (time.Duration, error) {
+func (r *reconciler) held(ctx context.Context, uid types.UID, v view, h *delay) (time.Duration, error) {
 	if h.wantOfRoom() {
 		if ended, err := r.giveUp(ctx, uid, v, h.err, h.refusals); ended {
 			return 0, err
@@ -59,7 +59,7 @@ func (r *reconciler) held(ctx context.Context, uid types.UID, v view, h *hold) (
 }
 
 // waitText stays true as time passes, so that the pod's status is written once.
-func (r *reconciler) waitText(h *hold) string {
+func (r *reconciler) waitText(h *delay) string {
 	name := r.provider.Name()
 	switch {
 	case h.down:
@@ -141,8 +141,8 @@ func (r *reconciler) heard(operation string, took time.Duration, err error) {
 // did not say for how long.
 func ofOutage(err error) bool { return trouble(providers.ClassOf(err)) && retryAfter(err) == 0 }
 
-// holding is what the node's pods hold now.
-func (r *reconciler) holding() holding {
+// holding is what the node's pods hold now; it is known once the cloud was listed.
+func (r *reconciler) holding() (h holding, known bool) {
 	r.ledger.mu.Lock()
 	uids := make([]types.UID, 0, len(r.ledger.records))
 	for uid, rec := range r.ledger.records {
@@ -151,7 +151,6 @@ func (r *reconciler) holding() holding {
 		}
 	}
 	r.ledger.mu.Unlock()
-	var h holding
 	caps := r.provider.Capabilities()
 	for _, uid := range uids {
 		pod := r.pods.byUID(uid)
@@ -164,5 +163,5 @@ func (r *reconciler) holding() holding {
 		h.memory += requests.Memory().Value()
 		h.soldCPU += burstable.SoldSize(&pod.Spec, &caps).MilliCPU
 	}
-	return h
+	return h, r.adopted.Load()
 }

@@ -49,9 +49,9 @@ type nodeKeeper struct {
 
 	circuit *circuit
 	pulse   *pulse
-	// holding tells what the node's pods hold; recovered is told that the cloud
-	// answers again.
-	holding   func() holding
+	// holding tells what the node's pods hold, once that is known; recovered is told
+	// that the cloud answers again.
+	holding   func() (h holding, known bool)
 	recovered func()
 
 	mu      sync.Mutex
@@ -82,7 +82,7 @@ func newNodeKeeper(cfg Config, client kubernetes.Interface, provider providers.P
 		cfg: cfg, client: client, provider: provider, clock: clk, log: log, pods: pods, metrics: metrics,
 		informer: factory.Core().V1().Nodes().Informer(), wake: make(chan struct{}, 1),
 		circuit: newCircuit(cfg), pulse: newPulse(), room: newRoom(cfg.Node.Capacity, provider.Capabilities()),
-		holding: func() holding { return holding{} }, recovered: func() {},
+		holding: func() (holding, bool) { return holding{}, false }, recovered: func() {},
 	}
 	k.health.capacity.set(true, "NoRefusal", "The cloud has refused no pod for want of room.", clk.Now())
 	return k
@@ -217,6 +217,7 @@ func (k *nodeKeeper) resume() {
 		}
 	}
 	full := slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool { return t.Key == v1alpha1.NoCapacityTaintKey })
+	k.health.allocatable = node.Status.Allocatable
 	k.left = full && !k.health.capacity.ok
 	k.health.full = k.left
 }

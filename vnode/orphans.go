@@ -32,6 +32,7 @@ type orphans struct {
 // countOrphans compares the groups with the pods after a sweep, and raises the alarm
 // when the cloud holds more than it should for long.
 func (r *reconciler) countOrphans() {
+	r.health.swept()
 	now := r.clock.Now()
 	extra := map[types.UID][]string{}
 	r.ledger.mu.Lock()

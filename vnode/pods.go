@@ -148,7 +148,7 @@ func (r *reconciler) createGroup(ctx context.Context, uid types.UID, v view) (ti
 
 // create asks the cloud for a group that the circuit has let pass.
 func (r *reconciler) create(ctx context.Context, a applicant, spec *providers.GroupSpec) (id string, err error) {
-	err = fmt.Errorf("creating the group of pod %s/%s panicked", spec.Owner.Namespace, spec.Owner.PodName)
+	err = errPanicked // unless it returns
 	begun := r.clock.Now()
 	defer func() {
 		r.heard("Create", r.clock.Since(begun), err)

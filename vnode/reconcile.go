@@ -49,11 +49,12 @@ type reconciler struct {
 	orphans orphans
 }
 
-// capacityObserver hears how creates that the circuit has let pass end, and tells
-// whether the API server holds that the cloud has no room.
+// capacityObserver hears how creates that the circuit has let pass end and that the
+// cloud was listed, and tells whether the API server holds that the cloud has no room.
 type capacityObserver interface {
 	created(a applicant, err error)
 	refusedLate(size burstable.Size, err error)
+	swept()
 	shownFull() bool
 }
 

@@ -19,6 +19,8 @@ const (
 	usageInterval = time.Minute
 	usagePause    = 10 * time.Second
 	usageRefused  = 10 * time.Minute
+	// usageStale is the age from which a reading that cannot be repeated tells nothing.
+	usageStale = 10 * time.Minute
 	// freeAgain is from how many pods of growth on a measured bound is given up.
 	freeAgain = 64
 )
