@@ -81,11 +81,11 @@ func asking(cpu, memory string) func(*corev1.Pod) {
 	}
 }
 
-// Half an hour without quota costs the cloud about as many calls with 100 waiting
+// Half an hour without quota costs the cloud about as many calls with 50 waiting
 // pods as with one, and every pod says what it waits for.
 func TestExhaustedQuotaIsNotStormed(t *testing.T) {
 	bubble(t, "", func(t *testing.T) {
-		const pods, room = 100, 10
+		const pods, room = 60, 10
 		b := newBed(t)
 		q := b.withQuota(room)
 		b.start()
@@ -385,7 +385,7 @@ func TestCreateLoopIsStopped(t *testing.T) {
 			return nil
 		})
 		b.create(testPod("web"))
-		b.settle(2 * time.Hour)
+		b.settle(30 * time.Minute)
 		if n := b.cloud.count("Create"); n != createsPerPod {
 			t.Errorf("%d groups were made for one pod, want %d", n, createsPerPod)
 		}

@@ -158,7 +158,7 @@ func TestPartOfTheCloudFails(t *testing.T) {
 				}
 				return nil
 			})
-			b.settle(10 * time.Minute)
+			b.settle(3 * time.Minute)
 			node := b.node("is Ready", has(corev1.NodeReady, corev1.ConditionTrue, ""))
 			if got := slices.Contains(taints(node), noCapacityTaint); got != c.tainted {
 				t.Errorf("taint of no capacity %t, want %t: %v", got, c.tainted, nodeCondition(node, "CapacityAvailable"))
@@ -171,9 +171,9 @@ func TestPartOfTheCloudFails(t *testing.T) {
 					t.Errorf("a pod is %s (%s): %s", s.Phase, s.Reason, s.Message)
 				}
 				begun := b.cloud.count("Create")
-				b.settle(30 * time.Minute)
-				if n := b.cloud.count("Create") - begun; n > 60 {
-					t.Errorf("%d creates of 5 pods in 30 min that all fail", n)
+				b.settle(10 * time.Minute)
+				if n := b.cloud.count("Create") - begun; n > 20 {
+					t.Errorf("%d creates of 5 pods in 10 min that all fail", n)
 				}
 			}
 			b.cloud.setFail(nil)
