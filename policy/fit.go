@@ -118,6 +118,10 @@ func (f *fitter) room(n *VirtualNode) string {
 	return f.resources(n.Name, n.Free).String()
 }
 
+// HasRoom tells whether a virtual node has room for the pod's requests. A node that
+// says nothing of its resources has.
+func HasRoom(pod *corev1.Pod, n *VirtualNode) bool { return newFitter(pod).room(n) == "" }
+
 func (f *fitter) resources(node string, free corev1.ResourceList) obstacle {
 	for i := range f.requests {
 		left := free[f.requests[i].name]

@@ -163,6 +163,9 @@ func NewVirtualNode(n *corev1.Node) *VirtualNode {
 			v.SoftTaints = append(v.SoftTaints, t)
 		case passing(t):
 			v.Ready = false
+		case t.Key == v1alpha1.NoCapacityTaintKey:
+			// It comes with the condition, but each is written on its own.
+			v.NoCapacity = cmp.Or(v.NoCapacity, "nothing can start")
 		default:
 			v.HardTaints = append(v.HardTaints, t)
 		}

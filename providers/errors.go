@@ -25,9 +25,12 @@ const (
 	Conflict ErrorClass = "Conflict"
 	// Unauthorized: credentials are wrong, expired or lack a right.
 	Unauthorized ErrorClass = "Unauthorized"
-	// Misconfigured: the agent's own settings (subnet, resource group, account
-	// state) are refused.
+	// Misconfigured: the agent's own settings (subnet, resource group) are
+	// refused.
 	Misconfigured ErrorClass = "Misconfigured"
+	// AccountSuspended: the account may make nothing now, mostly because a payment
+	// is due.
+	AccountSuspended ErrorClass = "AccountSuspended"
 	// QuotaExceeded: the account's quota is used up; repeat when there is room.
 	QuotaExceeded ErrorClass = "QuotaExceeded"
 	// OutOfStock: the cloud has no machine of this size now.

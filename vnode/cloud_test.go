@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -27,7 +28,9 @@ const (
 // a while. Faults are put in through fail.
 type memoryCloud struct {
 	listStatus bool // whether List carries the status
-	linger     int  // how many looks a deleted group survives
+	sizes      *burstable.Sizes
+	usage      func() (providers.Usage, error) // nil where the cloud has no quota
+	linger     int                             // how many looks a deleted group survives
 
 	mu     sync.Mutex
 	groups map[string]*providers.Group
@@ -38,6 +41,7 @@ type memoryCloud struct {
 	// changed is when a group's state changed last, marks what a listing tells of it.
 	changed map[string]time.Time
 	marks   map[string]string
+	births  map[string]int // how often each group was made
 	// fail is asked before each call; what it returns is the answer.
 	fail func(op, id string, n int) error
 	// after is asked once the call has had its effect: an answer that is lost.
@@ -50,6 +54,7 @@ func newMemoryCloud() *memoryCloud {
 	return &memoryCloud{
 		groups: map[string]*providers.Group{}, gone: map[string]int{}, specs: map[string]*providers.GroupSpec{},
 		logs: map[string]string{}, calls: map[string]int{}, changed: map[string]time.Time{}, marks: map[string]string{},
+		births: map[string]int{},
 	}
 }
 
@@ -77,7 +82,7 @@ func (c tellingCloud) Changes(_ context.Context, window time.Duration) ([]provid
 func (c *memoryCloud) Name() string { return "eci" }
 
 func (c *memoryCloud) Capabilities() burstable.Capabilities {
-	return burstable.Capabilities{Provider: "eci", Features: burstable.Features}
+	return burstable.Capabilities{Provider: "eci", Features: burstable.Features, Sizes: c.sizes}
 }
 
 func (c *memoryCloud) Location() providers.Location {
@@ -112,6 +117,16 @@ func (c *memoryCloud) Check(context.Context) error {
 	return c.enter("Check", "")
 }
 
+func (c *memoryCloud) Usage(context.Context) (providers.Usage, error) {
+	err := c.enter("Usage", "")
+	usage := c.usage
+	c.mu.Unlock()
+	if err != nil || usage == nil {
+		return providers.Usage{}, err
+	}
+	return usage()
+}
+
 func (c *memoryCloud) Create(_ context.Context, spec *providers.GroupSpec) (string, error) {
 	if c.hold != nil {
 		<-c.hold
@@ -125,6 +140,7 @@ func (c *memoryCloud) Create(_ context.Context, spec *providers.GroupSpec) (stri
 		c.groups[id] = &providers.Group{ID: id, Name: spec.Owner.PodName, Owner: spec.Owner, CreatedAt: time.Now(),
 			Status: &providers.GroupStatus{Phase: providers.GroupPending}}
 		c.specs[id], c.changed[id] = spec, time.Now()
+		c.births[id]++
 	}
 	return id, c.leave("Create", id)
 }
@@ -271,6 +287,12 @@ func (c *memoryCloud) count(op string) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.calls[op]
+}
+
+func (c *memoryCloud) made() map[string]int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.births)
 }
 
 func (c *memoryCloud) ids() []string {

@@ -80,7 +80,7 @@ func (r *reconciler) count(ctx context.Context) (groups int, listed time.Time, e
 	defer cancel()
 	begun := r.clock.Now()
 	all, err := r.provider.List(ctx)
-	r.metrics.call("List", r.clock.Since(begun), err)
+	r.heard("List", r.clock.Since(begun), err)
 	if err != nil {
 		return 0, time.Time{}, err
 	}

@@ -1,6 +1,7 @@
 package vnode
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"hash/fnv"
@@ -75,7 +76,7 @@ func (s *eventSink) write(ctx context.Context, e *corev1.Event) {
 		s.metric.events.WithLabelValues("known").Inc()
 	default:
 		s.metric.events.WithLabelValues("failed").Inc()
-		s.log.Debug("event not written", "pod", e.InvolvedObject.Namespace+"/"+e.InvolvedObject.Name, "reason", e.Reason, "error", err)
+		s.log.Debug("event not written", "about", e.InvolvedObject.Namespace+"/"+e.InvolvedObject.Name, "reason", e.Reason, "error", err)
 	}
 }
 
@@ -102,8 +103,21 @@ func (s *eventSink) pod(pod *corev1.Pod, o occurrence) {
 	s.known[pod.UID][key] = true
 	s.mu.Unlock()
 
+	s.send(corev1.ObjectReference{
+		APIVersion: "v1", Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID,
+	}, key, o)
+}
+
+// onNode queues an event about the node. It never blocks.
+func (s *eventSink) onNode(o occurrence) {
+	// As the kubelet's: kubectl describe node looks for the name as the UID.
+	s.send(corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: s.node, UID: types.UID(s.node)},
+		o.reason+"\x00"+o.key, o)
+}
+
+func (s *eventSink) send(about corev1.ObjectReference, key string, o occurrence) {
 	h := fnv.New64a()
-	_, _ = fmt.Fprintf(h, "%s\x00%s", pod.UID, key)
+	_, _ = fmt.Fprintf(h, "%s\x00%s", about.UID, key)
 	now := metav1.NewTime(s.clock.Now())
 	if o.first.IsZero() {
 		o.first = now
@@ -112,11 +126,12 @@ func (s *eventSink) pod(pod *corev1.Pod, o occurrence) {
 		o.last = o.first
 	}
 	e := &corev1.Event{
-		ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: fmt.Sprintf("%.200s.%x", pod.Name, h.Sum64())},
-		InvolvedObject: corev1.ObjectReference{
-			APIVersion: "v1", Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID,
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: cmp.Or(about.Namespace, metav1.NamespaceDefault), // where events of nodes are
+			Name:      fmt.Sprintf("%.200s.%x", about.Name, h.Sum64()),
 		},
-		Type: corev1.EventTypeNormal, Reason: o.reason, Message: cut(o.message, eventMessageLimit),
+		InvolvedObject: about,
+		Type:           corev1.EventTypeNormal, Reason: o.reason, Message: cut(o.message, eventMessageLimit),
 		FirstTimestamp: o.first, LastTimestamp: o.last, Count: max(o.count, 1),
 		Source:              corev1.EventSource{Component: eventComponent, Host: s.node},
 		ReportingController: eventComponent, ReportingInstance: s.node,

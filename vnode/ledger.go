@@ -69,6 +69,12 @@ type record struct {
 	// when it did so first.
 	refusals int
 	refused  time.Time
+	// outage is true when the last of the failures was of a cloud that did not work.
+	outage bool
+	// held is what the pod was last told to wait for.
+	held string
+	// creates counts the groups that were made for the pod.
+	creates int
 	// lost counts groups that vanished before the pod had run.
 	lost int
 	// busy is whether the group starts, changes or ends.

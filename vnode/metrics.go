@@ -25,6 +25,11 @@ type Metrics struct {
 	unsettled  prometheus.Gauge
 	queueDepth prometheus.Gauge
 	leads      prometheus.Gauge
+	loops      prometheus.Counter
+	failingOps *prometheus.GaugeVec
+	held       prometheus.Gauge
+
+	orphaned, orphanedLong prometheus.Gauge
 }
 
 // NewMetrics makes the figures and adds them to a registry.
@@ -78,11 +83,35 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 			Name: "autoburst_vnode_leader", Help: "1 in the replica that leads its virtual node, 0 in those that stand by.",
 		}),
 	}
+	m.loops = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "autoburst_vnode_create_loops_total", Help: "Pods for which no more groups are made because too many were.",
+	})
+	m.failingOps = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "autoburst_vnode_cloud_operation_failing", Help: "1 for each operation of the cloud that keeps failing while the cloud answers others.",
+	}, []string{"operation"})
+	m.held = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "autoburst_vnode_pods_held", Help: "Pods whose group is not asked for now, because the cloud has refused others like it or does not answer.",
+	})
+	m.orphaned = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "autoburst_vnode_groups_without_pod", Help: "Container groups of this node at the last sweep that no pod stands for.",
+	})
+	m.orphanedLong = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "autoburst_vnode_groups_without_pod_long", Help: "Those of them that have been so for more than 10 minutes: they cost money for nothing.",
+	})
 	if registry != nil {
 		registry.MustRegister(m.calls, m.errors, m.groups, m.orphans, m.vanished, m.refused, m.sweep,
-			m.sweepTime, m.writes, m.events, m.panics, m.reachable, m.unsettled, m.queueDepth, m.leads)
+			m.sweepTime, m.writes, m.events, m.panics, m.reachable, m.unsettled, m.queueDepth, m.leads,
+			m.loops, m.failingOps, m.held, m.orphaned, m.orphanedLong)
 	}
 	return m
+}
+
+// failing shows the operations that keep failing.
+func (m *Metrics) failing(operations []string) {
+	m.failingOps.Reset()
+	for _, op := range operations {
+		m.failingOps.WithLabelValues(op).Set(1)
+	}
 }
 
 func (m *Metrics) call(operation string, took time.Duration, err error) {

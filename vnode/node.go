@@ -103,6 +103,12 @@ func (s NodeSettings) validate() error {
 // health is what the conditions of the node say.
 type health struct {
 	ready, reachable, capacity condition
+	// partly is true while the cloud answers some calls and fails at others.
+	partly bool
+	// full is true while nothing can start.
+	full bool
+	// allocatable is what the scheduler may place; nil is the capacity of the settings.
+	allocatable corev1.ResourceList
 }
 
 type condition struct {
@@ -158,6 +164,10 @@ func nodeObject(s NodeSettings, provider providers.Provider, h health, now time.
 	maps.Copy(labels, s.Labels)
 
 	taints := agentTaints(s, h)
+	allocatable := h.allocatable
+	if allocatable == nil {
+		allocatable = s.Capacity
+	}
 	pressure := func(kind corev1.NodeConditionType, reason, message string) corev1.NodeCondition {
 		return condition{reason: reason, message: message, since: h.ready.since}.node(kind, now)
 	}
@@ -173,7 +183,7 @@ func nodeObject(s NodeSettings, provider providers.Provider, h health, now time.
 		Spec: corev1.NodeSpec{Taints: taints},
 		Status: corev1.NodeStatus{
 			Capacity:    s.Capacity.DeepCopy(),
-			Allocatable: s.Capacity.DeepCopy(),
+			Allocatable: allocatable.DeepCopy(),
 			Addresses: []corev1.NodeAddress{
 				{Type: corev1.NodeInternalIP, Address: s.InternalIP},
 				{Type: corev1.NodeHostName, Address: s.Name},
@@ -205,8 +215,11 @@ func agentTaints(s NodeSettings, h health) []corev1.Taint {
 			Key: v1alpha1.SoftTaintPrefix + strconv.Itoa(i+1), Effect: corev1.TaintEffectPreferNoSchedule,
 		})
 	}
-	if h.ready.ok && !h.reachable.ok {
+	if h.ready.ok && !h.reachable.ok && !h.partly {
 		taints = append(taints, corev1.Taint{Key: v1alpha1.CloudUnreachableTaintKey, Effect: corev1.TaintEffectNoSchedule})
+	}
+	if h.full {
+		taints = append(taints, corev1.Taint{Key: v1alpha1.NoCapacityTaintKey, Effect: corev1.TaintEffectNoSchedule})
 	}
 	return taints
 }
@@ -223,7 +236,10 @@ func taintKeys(taints []corev1.Taint) string {
 // and all others as they are, and whether anything changes. before is the
 // agent's annotation on the node.
 func mergeTaints(current, wanted []corev1.Taint, before string) ([]corev1.Taint, bool) {
-	own := map[string]bool{v1alpha1.CloudUnreachableTaintKey + ":" + string(corev1.TaintEffectNoSchedule): true}
+	own := map[string]bool{
+		v1alpha1.CloudUnreachableTaintKey + ":" + string(corev1.TaintEffectNoSchedule): true,
+		v1alpha1.NoCapacityTaintKey + ":" + string(corev1.TaintEffectNoSchedule):       true,
+	}
 	for _, key := range strings.Split(before, ",") {
 		own[key] = true
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -46,11 +47,24 @@ type nodeKeeper struct {
 	wake     chan struct{}
 	exists   atomic.Bool
 
+	circuit *circuit
+	pulse   *pulse
+	// holding tells what the node's pods hold, once that is known; recovered is told
+	// that the cloud answers again.
+	holding   func() (h holding, known bool)
+	recovered func()
+
 	mu      sync.Mutex
 	health  health
 	failed  int       // checks that failed in a row
 	scarce  time.Time // the last refusal for want of room
 	taken   time.Time // when the cloud last accepted a pod
+	left    bool      // an earlier run has left the node full, and nothing is known since
+	room    *room
+	held    holding   // what the node's pods held lately
+	asked   time.Time // when the quota was last asked for
+	askFor  time.Duration
+	shownAt time.Time // when the allocatable resources last changed
 	notify  func(*corev1.Node)
 	accepts <-chan struct{} // closed when notify is served
 	wasUp   bool            // the node was Ready when the agent started
@@ -67,6 +81,8 @@ func newNodeKeeper(cfg Config, client kubernetes.Interface, provider providers.P
 	k := &nodeKeeper{
 		cfg: cfg, client: client, provider: provider, clock: clk, log: log, pods: pods, metrics: metrics,
 		informer: factory.Core().V1().Nodes().Informer(), wake: make(chan struct{}, 1),
+		circuit: newCircuit(cfg), pulse: newPulse(), room: newRoom(cfg.Node.Capacity, provider.Capabilities()),
+		holding: func() (holding, bool) { return holding{}, false }, recovered: func() {},
 	}
 	k.health.capacity.set(true, "NoRefusal", "The cloud has refused no pod for want of room.", clk.Now())
 	return k
@@ -119,6 +135,7 @@ func (k *nodeKeeper) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-k.wake:
+			k.measure(ctx)
 		case <-ticker.C():
 			k.check(ctx)
 		}
@@ -199,6 +216,10 @@ func (k *nodeKeeper) resume() {
 			}
 		}
 	}
+	full := slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool { return t.Key == v1alpha1.NoCapacityTaintKey })
+	k.health.allocatable = node.Status.Allocatable
+	k.left = full && !k.health.capacity.ok
+	k.health.full = k.left
 }
 
 // check asks the cloud for its health and publishes what changed.
@@ -214,69 +235,55 @@ func (k *nodeKeeper) check(ctx context.Context) {
 	k.metrics.call("Check", now.Sub(begun), err)
 
 	k.mu.Lock()
-	changed := false
-	if err == nil {
-		k.failed, k.reached = 0, true
-		changed = k.health.reachable.set(true, "CloudAnswers", "The cloud answers and accepts the credentials.", now) || changed
-		changed = k.health.ready.set(true, "VirtualNodeReady", "The virtual node takes pods.", now) || changed
-		k.metrics.reachable.Set(1)
-	} else {
-		k.failed++
-		up := k.reached || k.wasUp
-		if k.failed >= unreachableAfter || !up {
-			reason := "Cloud" + string(providers.ClassOf(err))
-			changed = k.health.reachable.set(false, reason, cut(err.Error(), eventMessageLimit), now) || changed
-			k.metrics.reachable.Set(0)
-			if !up {
-				changed = k.health.ready.set(false, reason, cut("The cloud has not accepted this virtual node yet: "+err.Error(), eventMessageLimit), now) || changed
-			}
-			if k.failed <= unreachableAfter {
-				k.log.Warn("the cloud does not answer or refuses", "error", err)
-			}
-		}
-	}
-	changed = k.settleCapacity(now) || changed
+	changed, back := k.heardCheck(err, now)
 	k.mu.Unlock()
+	if back {
+		k.circuit.setDown(nil, now)
+		k.recovered()
+	}
+	changed = k.measure(ctx) || changed
 	if changed {
 		k.publish(ctx)
 	}
 }
 
-// created hears how a create ended; see [capacityObserver].
-func (k *nodeKeeper) created(err error) {
-	now := k.clock.Now()
-	k.mu.Lock()
-	changed := false
-	switch class := providers.ClassOf(err); class {
-	case providers.QuotaExceeded, providers.OutOfStock:
-		k.scarce = now
-		changed = k.health.capacity.set(false, string(class), "The cloud has refused a pod for want of room.", now)
-	case "":
-		k.taken = now
-		changed = k.settleCapacity(now)
+// heardCheck takes in how a check has ended, and tells whether the node's
+// conditions changed and whether the cloud is back. The lock is held.
+func (k *nodeKeeper) heardCheck(err error, now time.Time) (changed, back bool) {
+	if err == nil {
+		back = k.failed >= unreachableAfter || k.health.reachable.since.IsZero()
+		k.failed, k.reached = 0, true
+		k.metrics.reachable.Set(1)
+		changed = k.health.ready.set(true, "VirtualNodeReady", "The virtual node takes pods.", now) || changed
+		class, text, operations := k.pulse.failing(now)
+		k.metrics.failing(operations)
+		k.health.partly = len(operations) > 0
+		if k.health.partly {
+			return k.health.reachable.set(false, "CloudPartly"+string(class),
+				cut("The cloud answers, but calls fail: "+text, eventMessageLimit), now) || changed, back
+		}
+		return k.health.reachable.set(true, "CloudAnswers", "The cloud answers and accepts the credentials.", now) || changed, back
 	}
-	k.mu.Unlock()
-	if changed {
-		k.look()
+	k.failed++
+	up := k.reached || k.wasUp
+	if k.failed < unreachableAfter && up {
+		return false, false
 	}
-}
-
-// settleCapacity says that the cloud has room again when it has refused no pod for
-// some time. A pod that it accepts makes that shorter but not nil: a shortage of one
-// size of machines lets the others pass, and the node's word is not to change with
-// each pod. The lock is held.
-func (k *nodeKeeper) settleCapacity(now time.Time) (changed bool) {
-	if k.health.capacity.ok {
-		return false
+	class := providers.ClassOf(err)
+	reason := "Cloud" + string(class)
+	k.health.partly = false
+	changed = k.health.reachable.set(false, reason, cut(clipped(err), eventMessageLimit), now)
+	k.metrics.reachable.Set(0)
+	if !up {
+		changed = k.health.ready.set(false, reason, cut("The cloud has not accepted this virtual node yet: "+clipped(err), eventMessageLimit), now) || changed
 	}
-	quiet := now.Sub(k.scarce)
-	switch {
-	case quiet >= k.cfg.CapacityPause:
-		return k.health.capacity.set(true, "NoRefusal", "The cloud has refused no pod for want of room lately.", now)
-	case k.taken.After(k.scarce) && quiet >= k.cfg.CapacityPause/4:
-		return k.health.capacity.set(true, "NoRefusal", "The cloud has accepted the last pod.", now)
+	if k.failed <= unreachableAfter {
+		k.log.Warn("the cloud does not answer or refuses", "error", err)
 	}
-	return false
+	if class != providers.Throttled { // then it works, for others
+		k.circuit.setDown(err, now)
+	}
+	return changed, false
 }
 
 // shownFull tells whether the API server holds that the cloud has no room.
@@ -355,6 +362,7 @@ func (k *nodeKeeper) ensure(ctx context.Context) {
 		stale = stale || !found
 	}
 	stale = stale || !equality.Semantic.DeepEqual(node.Status.Capacity, want.Status.Capacity) ||
+		!equality.Semantic.DeepEqual(node.Status.Allocatable, want.Status.Allocatable) ||
 		!equality.Semantic.DeepEqual(node.Status.Addresses, want.Status.Addresses) || node.Status.DaemonEndpoints != want.Status.DaemonEndpoints
 	if err := k.ensureTaints(ctx, node, want.Spec.Taints); err != nil {
 		k.log.Warn("the node's taints could not be written", "node", node.Name, "error", err)

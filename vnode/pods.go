@@ -75,6 +75,20 @@ func (r *reconciler) createGroup(ctx context.Context, uid types.UID, v view) (ti
 			r.cfg.Node.Name, r.provider.Name(), strings.Join(fields, "; ")))
 	}
 
+	if loop, err := r.looped(ctx, uid, v); loop {
+		return 0, err
+	}
+	a := r.applicant(v.pod)
+	if h := r.circuit.ask(a, r.clock.Now(), false); h != nil {
+		return r.held(ctx, uid, v, h)
+	}
+	flies := false
+	defer func() {
+		if !flies { // whoever asked and did not use it must not stand in the way
+			r.circuit.leave(uid)
+		}
+	}()
+
 	spec, err := r.resolver.resolve(ctx, v.pod, func(reason, message string) {
 		r.events.pod(v.pod, occurrence{warning: true, reason: reason, message: message, key: message})
 	})
@@ -96,18 +110,22 @@ func (r *reconciler) createGroup(ctx context.Context, uid types.UID, v view) (ti
 	}
 
 	begun := r.clock.Now()
-	id, err := r.createNoted(ctx, spec)
+	if h := r.circuit.ask(a, begun, true); h != nil {
+		flies = true
+		return r.held(ctx, uid, v, h)
+	}
+	flies = true
+	id, err := r.create(ctx, a, spec)
 	now := r.clock.Now()
-	r.metrics.call("Create", now.Sub(begun), err)
-	r.health.created(err)
 	if err != nil {
-		return r.createFailed(ctx, uid, v, err)
+		return r.createFailed(ctx, uid, v, a, err)
 	}
 	r.log.Info("group created", "pod", v.pod.Namespace+"/"+v.pod.Name, "uid", uid, "group", id, "took", now.Sub(begun))
 	carries := false
 	r.change(uid, func(rec *record) {
 		rec.failures, rec.notBefore, rec.doubt, rec.busy = 0, time.Time{}, time.Time{}, true
-		rec.refusals = 0
+		rec.refusals, rec.held, rec.outage = 0, "", false
+		rec.creates++
 		r.ledger.created(now, providers.Group{ID: id, Owner: spec.Owner, CreatedAt: now})
 		carries = r.ledger.carriesStatus
 		rec.course.enter(starting, "", now)
@@ -126,8 +144,19 @@ func (r *reconciler) createGroup(ctx context.Context, uid types.UID, v view) (ti
 	return 0, nil // the next look at the group brings it back
 }
 
+// create asks the cloud for a group that the circuit has let pass.
+func (r *reconciler) create(ctx context.Context, a applicant, spec *providers.GroupSpec) (id string, err error) {
+	err = errPanicked // unless it returns
+	begun := r.clock.Now()
+	defer func() {
+		r.heard("Create", r.clock.Since(begun), err)
+		r.health.created(a, err)
+	}()
+	return r.createNoted(ctx, spec)
+}
+
 // createFailed says on the pod why it waits, or that it cannot run.
-func (r *reconciler) createFailed(ctx context.Context, uid types.UID, v view, err error) (time.Duration, error) {
+func (r *reconciler) createFailed(ctx context.Context, uid types.UID, v view, a applicant, err error) (time.Duration, error) {
 	if providers.Permitted(ctx) != nil {
 		return 0, err // the pod is another agent's now, and so is what is said of it
 	}
@@ -137,8 +166,9 @@ func (r *reconciler) createFailed(ctx context.Context, uid types.UID, v view, er
 			"%s refused this pod for good: %s.", r.provider.Name(), clipped(err)))
 	}
 	if providers.ForWantOfRoom(err) {
-		if ended, err := r.giveUp(ctx, uid, v, err); ended {
-			return 0, err
+		r.change(uid, func(rec *record) { rec.failures, rec.notBefore, rec.outage = 0, time.Time{}, false })
+		if h := r.circuit.ask(a, r.clock.Now(), false); h != nil {
+			return r.held(ctx, uid, v, h)
 		}
 	}
 	if class == providers.Unknown {
@@ -354,7 +384,7 @@ func (r *reconciler) removeGroups(ctx context.Context, uid types.UID, groups []s
 		now := r.clock.Now()
 		if first := s.deleted.IsZero(); first || now.Sub(s.deleted) >= deleteAgain {
 			err := ignoreNotFound(r.provider.Delete(ctx, id))
-			r.metrics.call("Delete", r.clock.Since(now), err)
+			r.heard("Delete", r.clock.Since(now), err)
 			if err != nil {
 				errs = append(errs, err)
 				continue
@@ -362,7 +392,7 @@ func (r *reconciler) removeGroups(ctx context.Context, uid types.UID, groups []s
 			s.deleted = r.clock.Now()
 			r.change(uid, func(rec *record) {
 				rec.busy = true
-				rec.failures, rec.notBefore = 0, time.Time{}
+				rec.failures, rec.notBefore, rec.outage = 0, time.Time{}, false
 				if at, ok := rec.groups[id]; ok {
 					at.deleted = s.deleted
 				}

@@ -226,7 +226,7 @@ func (r *reconciler) readPlanned(ctx context.Context, d dueRead) (err error) {
 	begun := r.clock.Now()
 	g, err := r.provider.Get(ctx, d.id)
 	now := r.clock.Now()
-	r.metrics.call("Get", now.Sub(begun), ignoreNotFound(err))
+	r.heard("Get", now.Sub(begun), ignoreNotFound(err))
 	switch {
 	case providers.ClassOf(err) == providers.NotFound:
 		// One answer is no proof: a listing is asked, and then the group again.

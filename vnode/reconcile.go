@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
 
+	"github.com/autoburst/autoburst/policy/burstable"
 	"github.com/autoburst/autoburst/providers"
 )
 
@@ -32,6 +33,8 @@ type reconciler struct {
 	events   *eventSink
 	resolver *resolver
 	health   capacityObserver
+	circuit  *circuit
+	pulse    *pulse
 	clock    clock.WithTicker
 	log      *slog.Logger
 	metrics  *Metrics
@@ -53,26 +56,30 @@ type reconciler struct {
 	covered, full time.Time
 	// readKick ends the wait for the next read of a single group.
 	readKick chan struct{}
+	orphans  orphans
 }
 
-// capacityObserver hears how creates end, and tells whether the API server holds
-// that the cloud has no room.
+// capacityObserver hears how creates that the circuit has let pass end and that the
+// cloud was listed, and tells whether the API server holds that the cloud has no room.
 type capacityObserver interface {
-	created(err error)
+	created(a applicant, err error)
+	refusedLate(size burstable.Size, err error)
+	swept()
 	shownFull() bool
 }
 
 func newReconciler(cfg Config, client kubernetes.Interface, provider providers.Provider, pods *podCache, events *eventSink,
-	health capacityObserver, clk clock.WithTicker, log *slog.Logger, metrics *Metrics,
+	health capacityObserver, circuit *circuit, pulse *pulse, clk clock.WithTicker, log *slog.Logger, metrics *Metrics,
 ) *reconciler {
 	r := &reconciler{
 		cfg: cfg, client: client, provider: provider, pods: pods, events: events, health: health,
 		clock: clk, log: log, metrics: metrics, ledger: newLedger(2 * cfg.CallTimeout), creates: newOutstanding(clk),
-		kick: make(chan struct{}, 1), readKick: make(chan struct{}, 1),
+		kick: make(chan struct{}, 1), readKick: make(chan struct{}, 1), circuit: circuit, pulse: pulse,
 	}
 	if l, ok := provider.(providers.ChangeLister); ok {
 		r.lister, r.ledger.carriesStatus = l, true
 	}
+	r.circuit.wake = r.wake
 	r.resolver = newResolver(client, cfg, clk)
 	return r
 }
@@ -163,6 +170,7 @@ func (r *reconciler) backOff(uid types.UID, err error) time.Duration {
 	rec := r.ledger.get(uid, now)
 	wait := min(r.cfg.RetryMax, time.Duration(float64(r.cfg.RetryBase)*math.Pow(2, float64(min(rec.failures, 30)))))
 	rec.failures++
+	rec.outage = ofOutage(err)
 	// A tenth to each side, so that pods which failed together do not come back
 	// together.
 	wait += time.Duration((rand.Float64() - 0.5) * 0.2 * float64(wait)) //nolint:gosec // not a secret
@@ -235,6 +243,9 @@ func (r *reconciler) sync(ctx context.Context, uid types.UID) (time.Duration, er
 		return 0, nil // the first sweep enqueues all
 	}
 	v := r.look(uid)
+	if v.pod == nil || v.pod.DeletionTimestamp != nil || terminal(v.pod) || len(v.groups) > 0 {
+		r.circuit.leave(uid)
+	}
 	switch {
 	case v.pod == nil && len(v.groups) == 0:
 		r.ledger.forget(uid)
@@ -255,7 +266,7 @@ func (r *reconciler) sync(ctx context.Context, uid types.UID) (time.Duration, er
 
 // succeeded ends a pod's back-off.
 func (r *reconciler) succeeded(uid types.UID) {
-	r.change(uid, func(rec *record) { rec.failures, rec.notBefore = 0, time.Time{} })
+	r.change(uid, func(rec *record) { rec.failures, rec.notBefore, rec.outage = 0, time.Time{}, false })
 }
 
 // read asks the cloud for one group and notes the answer; nil means that the
@@ -264,7 +275,7 @@ func (r *reconciler) read(ctx context.Context, uid types.UID, id string) (*provi
 	begun := r.clock.Now()
 	g, err := r.provider.Get(ctx, id)
 	now := r.clock.Now()
-	r.metrics.call("Get", now.Sub(begun), ignoreNotFound(err))
+	r.heard("Get", now.Sub(begun), ignoreNotFound(err))
 	switch {
 	case providers.ClassOf(err) == providers.NotFound:
 		return nil, nil

@@ -29,19 +29,19 @@ func replaceable(pod *corev1.Pod) bool {
 }
 
 // giveUp ends a pod that the cloud has no room for, once that has lasted. It tells
-// whether the pod has ended; else it is tried again in place.
+// whether the pod has ended; else it is tried again in place. times is how often the
+// cloud refused this pod or another that is no larger.
 //
 // The node must be known to the API server as one without room first, or the
 // replacement would be sent here too; and there must be no group.
-func (r *reconciler) giveUp(ctx context.Context, uid types.UID, v view, refusal error) (ended bool, err error) {
+func (r *reconciler) giveUp(ctx context.Context, uid types.UID, v view, refusal error, times int) (ended bool, err error) {
 	now := r.clock.Now()
-	var times int
 	var lasted time.Duration
 	r.change(uid, func(rec *record) {
 		if rec.refusals++; rec.refusals == 1 {
 			rec.refused = now
 		}
-		times, lasted = rec.refusals, now.Sub(rec.refused)
+		lasted = now.Sub(rec.refused)
 	})
 	if !replaceable(v.pod) || times < r.cfg.Refusals || lasted < r.cfg.RefusalGrace || !r.health.shownFull() {
 		return false, nil
@@ -51,7 +51,7 @@ func (r *reconciler) giveUp(ctx context.Context, uid types.UID, v view, refusal 
 		return false, nil
 	}
 	return true, r.refusePod(ctx, uid, v, string(providers.ClassOf(refusal)), fmt.Sprintf(
-		"%s has no room for this pod: %s. It refused it %d times in %s. The pod's owner replaces it; the replacement runs on another node, or waits until there is room here (condition %s of node %s).",
+		"%s has no room for this pod: %s. It refused it, or pods no larger, %d times in %s. The pod's owner replaces it; the replacement runs on another node, or waits until there is room here (condition %s of node %s).",
 		r.provider.Name(), clipped(refusal), times, lasted.Round(time.Second), v1alpha1.CapacityAvailableCondition, r.cfg.Node.Name))
 }
 
@@ -59,7 +59,7 @@ func (r *reconciler) giveUp(ctx context.Context, uid types.UID, v view, refusal 
 // ECI makes no second group for the same pod, so it is not tried again in place,
 // whosever the pod is.
 func (r *reconciler) refusedLate(ctx context.Context, uid types.UID, v view, s *providers.GroupStatus) (time.Duration, error) {
-	r.health.created(&providers.Error{Class: s.Refused, Operation: "Create", Code: s.Reason, Message: s.Message})
+	r.health.refusedLate(r.applicant(v.pod).size, &providers.Error{Class: s.Refused, Operation: "Create", Code: s.Reason, Message: s.Message})
 	if replaceable(v.pod) && !r.health.shownFull() {
 		return time.Second, nil
 	}

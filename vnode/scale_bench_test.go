@@ -77,7 +77,8 @@ func still(b *testing.B, n int, telling bool) (*reconciler, *memoryCloud) {
 	metrics := NewMetrics(nil)
 	log := slog.New(slog.DiscardHandler)
 	clk := clock.RealClock{}
-	r := newReconciler(cfg, client, provider, pods, newEventSink(client, testNode, clk, log, metrics), nil, clk, log, metrics)
+	keeper := newNodeKeeper(cfg, client, provider, clk, log, pods, metrics)
+	r := newReconciler(cfg, client, provider, pods, newEventSink(client, testNode, clk, log, metrics), keeper, keeper.circuit, keeper.pulse, clk, log, metrics)
 	r.queue = workqueue.NewTypedDelayingQueue[types.UID]()
 	b.Cleanup(r.queue.ShutDown)
 	for i := range n {

@@ -144,7 +144,7 @@ func (r *reconciler) catchUp(ctx context.Context, begun time.Time) error {
 	defer cancel()
 	told, err := r.lister.Changes(call, begun.Sub(r.covered)+overlap)
 	now := r.clock.Now()
-	r.metrics.call("Changes", now.Sub(begun), err)
+	r.heard("Changes", now.Sub(begun), err)
 	if err != nil {
 		return err // the next look goes as much further back
 	}
@@ -163,7 +163,7 @@ func (r *reconciler) sweep(ctx context.Context) error {
 	begun := r.clock.Now()
 	listed, err := r.provider.List(call)
 	now := r.clock.Now()
-	r.metrics.call("List", now.Sub(begun), err)
+	r.heard("List", now.Sub(begun), err)
 	if err != nil {
 		return err
 	}
@@ -232,6 +232,7 @@ func (r *reconciler) measure(begun, now time.Time) {
 	for phase, n := range phases {
 		r.metrics.groups.WithLabelValues(phase).Set(float64(n))
 	}
+	r.countOrphans()
 	r.metrics.sweep.Observe(r.clock.Since(begun).Seconds())
 	r.metrics.sweepTime.Set(float64(now.Unix()))
 }

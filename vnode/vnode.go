@@ -197,7 +197,8 @@ func (a *Agent) Run(ctx context.Context) error {
 // breaks off as soon as lead ends.
 func (a *Agent) work(ctx, lead context.Context) {
 	t := &term{keeper: newNodeKeeper(a.cfg, a.client, a.provider, a.clock, a.log, a.pods, a.metrics)}
-	t.reconciler = newReconciler(a.cfg, a.client, a.provider, a.pods, a.events, t.keeper, a.clock, a.log, a.metrics)
+	t.reconciler = newReconciler(a.cfg, a.client, a.provider, a.pods, a.events, t.keeper, t.keeper.circuit, t.keeper.pulse, a.clock, a.log, a.metrics)
+	t.keeper.holding, t.keeper.recovered = t.reconciler.holding, t.reconciler.cloudIsBack
 	a.present.Store(t)
 	defer a.present.Store(nil)
 

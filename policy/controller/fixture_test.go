@@ -226,7 +226,11 @@ func newFixture(t testing.TB, objects ...client.Object) *fixture {
 		t.Fatal(err)
 	}
 	f.parts = p
-	p.granter.waiting.feed(func(k store.PodKey, _ bool) { f.queued = append(f.queued, k) })
+	p.granter.waiting.feed(func(k store.PodKey, _ bool) {
+		f.view.mu.Lock() // the keeper of the limits wakes pods on its own
+		defer f.view.mu.Unlock()
+		f.queued = append(f.queued, k)
+	})
 	return f
 }
 
@@ -272,12 +276,17 @@ func (f *fixture) pod(namespace, name string) *corev1.Pod {
 func (f *fixture) work() time.Duration {
 	f.t.Helper()
 	var again time.Duration
-	for len(f.queued) > 0 {
+	for {
+		f.view.mu.Lock()
+		if len(f.queued) == 0 {
+			f.view.mu.Unlock()
+			return again
+		}
 		key := f.queued[0]
 		f.queued = f.queued[1:]
+		f.view.mu.Unlock()
 		again = f.look(key)
 	}
-	return again
 }
 
 func (f *fixture) look(key store.PodKey) time.Duration {

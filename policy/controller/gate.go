@@ -224,7 +224,7 @@ func (g *granter) atGate(ctx context.Context, snapshot *policy.Snapshot, pod *co
 	if g.gates.isOpen(pod.UID) {
 		return reconcile.Result{}, nil
 	}
-	d, node, keep := g.gates.decide(withoutUsage(snapshot), pod, g.view.LocalNodes, workloadOf(g.budgets, pod))
+	d, node, keep := g.gates.decide(g.waiting.rooms.left(withoutUsage(snapshot), pod.UID), pod, g.view.LocalNodes, workloadOf(g.budgets, pod))
 	switch {
 	case d.Reason == policy.OtherGates, d.Reason == policy.Finished:
 		return reconcile.Result{}, nil
@@ -233,7 +233,8 @@ func (g *granter) atGate(ctx context.Context, snapshot *policy.Snapshot, pod *co
 		g.waiting.decided(pod.UID, d.Decision, node, false)
 		return reconcile.Result{RequeueAfter: min(gateLook, keep)}, nil
 	case d.Action == policy.Grant && !g.distrusts(snapshot, d.By):
-		if !g.secure(ctx, pod, &d) {
+		if !g.waiting.rooms.take(snapshot, pod, &d) || !g.secure(ctx, pod, &d) {
+			g.waiting.rooms.settled(pod.UID)
 			return g.release(ctx, pod), nil
 		}
 		result, err := g.grant(ctx, pod, d, since)

@@ -122,6 +122,9 @@ func (g *granter) Reconcile(ctx context.Context, key store.PodKey) (reconcile.Re
 	if d.Action == policy.Grant && g.distrusts(snapshot, d.By) {
 		d = policy.AwaitPressure(d)
 	}
+	if d.Action == policy.Grant && !g.waiting.rooms.take(snapshot, pod, &d) {
+		return reconcile.Result{RequeueAfter: conflictRetry}, nil // another pod was quicker
+	}
 	if d.Action == policy.Grant {
 		placed, err := g.budgets.take(ctx, pod, d.Budget)
 		if err != nil {
@@ -153,6 +156,7 @@ func (g *granter) Reconcile(ctx context.Context, key store.PodKey) (reconcile.Re
 	d, err := g.takeRoom(ctx, pod, d)
 	if err != nil || d.Action != policy.Grant {
 		g.budgets.refused(key.UID)
+		g.waiting.rooms.settled(key.UID)
 	}
 	if err != nil {
 		return reconcile.Result{}, err
@@ -203,7 +207,7 @@ func (g *granter) evaluate(ctx context.Context, s *policy.Snapshot, pod *corev1.
 			}
 		}
 	}
-	d := policy.EvaluateLate(withoutUsage(s), pod.Namespace, pod, local, g.budgets, g.clock.Now())
+	d := policy.EvaluateLate(g.waiting.rooms.left(withoutUsage(s), pod.UID), pod.Namespace, pod, local, g.budgets, g.clock.Now())
 	if d.Reason != policy.FitsLocally {
 		last = ""
 	}

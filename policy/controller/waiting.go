@@ -19,6 +19,8 @@ type waiting struct {
 	clock   clock.PassiveClock
 	metrics *metrics
 	gates   *gates
+	// rooms is what granted pods are about to take.
+	rooms *rooms
 	// changed rings when the pods that wait for room became more or fewer.
 	changed bell
 	// rules rings when all pods must be looked at again.
@@ -62,6 +64,7 @@ func newWaiting(c clock.PassiveClock, m *metrics, g *gates) *waiting {
 		clock:   c,
 		metrics: m,
 		gates:   g,
+		rooms:   newRooms(c),
 		changed: newBell(),
 		rules:   newBell(),
 		pods:    make(map[types.UID]*waiter),
@@ -94,6 +97,7 @@ func (w *waiting) PodPending(p *corev1.Pod) {
 // PodSettled implements store.Listener.
 func (w *waiting) PodSettled(p *corev1.Pod, node string) {
 	w.gates.settled(p.UID, node)
+	w.rooms.settled(p.UID)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if e, ok := w.pods[p.UID]; ok {

@@ -223,6 +223,16 @@ func TestSnapshotFollows(t *testing.T) {
 		}
 	}
 
+	full := eci()
+	full.Spec.Taints = append(full.Spec.Taints, corev1.Taint{Key: v1alpha1.NoCapacityTaintKey, Effect: corev1.TaintEffectNoSchedule})
+	src.nodes.Modify(full)
+	eventually(t, "it has no capacity", func() bool { return st.Snapshot().VirtualNodes[0].NoCapacity != "" })
+	if n := st.Snapshot().VirtualNodes[0]; !n.Ready || len(n.HardTaints) != 1 {
+		t.Errorf("ready %t, hard taints %v: want a ready node whose taint of no capacity is never tolerated", n.Ready, n.HardTaints)
+	}
+	src.nodes.Modify(eci())
+	eventually(t, "it has capacity again", func() bool { return st.Snapshot().VirtualNodes[0].NoCapacity == "" })
+
 	tainted := readyLocal("a")
 	tainted.Spec.Taints = []corev1.Taint{{Key: "DeletionCandidateOfClusterAutoscaler", Effect: corev1.TaintEffectPreferNoSchedule}}
 	src.nodes.Add(tainted)

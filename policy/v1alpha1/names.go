@@ -102,6 +102,10 @@ const (
 	// GroupCountAnnotation is the agent's answer, a [GroupCount].
 	CountGroupsAnnotation = "autoburst.io/count-groups"
 	GroupCountAnnotation  = "autoburst.io/group-count"
+	// NoCapacityTaintKey is the key of the NoSchedule taint that a virtual node bears
+	// while its cloud would start nothing: no quota is left, no machines, or every
+	// create is refused. No toleration of it is ever injected.
+	NoCapacityTaintKey = "autoburst.io/no-capacity"
 	// CapabilitiesAnnotation is a burstable.Capabilities as JSON.
 	CapabilitiesAnnotation = "autoburst.io/capabilities"
 	// CloudReachableCondition and CapacityAvailableCondition are conditions of a

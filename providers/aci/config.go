@@ -26,7 +26,9 @@ type Config struct {
 	// TenantID and ClientID name the service principal. It needs the actions
 	// read, write, delete and containers/logs/read of
 	// Microsoft.ContainerInstance/containerGroups in the resource group, and
-	// subnets/join/action on the subnet, if one is set.
+	// subnets/join/action on the subnet, if one is set. With the action
+	// locations/usages/read of Microsoft.ContainerInstance on the subscription, the
+	// node's capacity follows the quota.
 	TenantID, ClientID string
 	// ClientSecret is the service principal's secret, ClientSecretFile a file
 	// that holds it. One of them is required; the file wins, is read again

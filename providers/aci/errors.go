@@ -40,6 +40,7 @@ var (
 	opList   = operation{name: "ListContainerGroups"}
 	opLogs   = operation{name: "ListContainerLogs"}
 	opCheck  = operation{name: "CheckCloud"}
+	opUsage  = operation{name: "ListUsage"}
 )
 
 // lost is the class of a call that the cloud failed to answer properly.
@@ -88,7 +89,7 @@ var codes = map[string]providers.ErrorClass{
 	"ResourceGroupBeingDeleted":              providers.Misconfigured,
 	"SubscriptionNotFound":                   providers.Misconfigured,
 	"InvalidSubscriptionId":                  providers.Misconfigured,
-	"ReadOnlyDisabledSubscription":           providers.Misconfigured,
+	"ReadOnlyDisabledSubscription":           providers.AccountSuspended,
 	"MissingSubscriptionRegistration":        providers.Misconfigured,
 	"MissingRegistrationForResourceProvider": providers.Misconfigured,
 	"SubscriptionNotRegistered":              providers.Misconfigured,

@@ -20,7 +20,8 @@ type session struct {
 	groups     *sdk.ContainerGroupsClient
 	containers *sdk.ContainersClient
 	// manager sends what the SDK's clients are not made for.
-	manager *arm.Client
+	manager  *arm.Client
+	location *sdk.LocationClient
 }
 
 // sessions holds the present session.
@@ -57,7 +58,11 @@ func (s *sessions) get() (*session, error) {
 	if err != nil {
 		return nil, &providers.Error{Class: providers.Misconfigured, Message: redactor(nil).text(err.Error())}
 	}
-	s.present = &session{credential: credential, groups: groups, containers: containers, manager: manager}
+	location, err := sdk.NewLocationClient(s.subscription, credential, &s.options)
+	if err != nil {
+		return nil, &providers.Error{Class: providers.Misconfigured, Message: redactor(nil).text(err.Error())}
+	}
+	s.present = &session{credential: credential, groups: groups, containers: containers, manager: manager, location: location}
 	return s.present, nil
 }
 

@@ -81,6 +81,12 @@ func setPhase(status *providers.GroupStatus, properties *sdk.ContainerGroupPrope
 	if properties.InstanceView != nil {
 		state = value(properties.InstanceView.State)
 	}
+	failed := strings.EqualFold(value(properties.ProvisioningState), "Failed")
+	if short := noCapacity(status.Events); short != nil && failed && !hasRun(status.Containers) && !hasRun(status.InitContainers) {
+		status.Phase, status.Refused = providers.GroupFailed, providers.OutOfStock
+		status.Reason, status.Message = strings.TrimSuffix(short.Reason, "."), short.Message
+		return
+	}
 	switch strings.ToLower(state) {
 	case "running":
 		status.Phase = providers.GroupRunning
@@ -112,7 +118,7 @@ func setPhase(status *providers.GroupStatus, properties *sdk.ContainerGroupPrope
 	}
 	// The service goes on trying, and charging, after it has given up; the
 	// pod's owner may do better elsewhere.
-	if strings.EqualFold(value(properties.ProvisioningState), "Failed") {
+	if failed {
 		status.Phase = providers.GroupFailed
 		status.Reason = reasonProvisioningFailed
 		status.Message = cmp.Or(lastWarning(status.Events), "The service gave up deploying the container group.")
@@ -125,6 +131,18 @@ func setPhase(status *providers.GroupStatus, properties *sdk.ContainerGroupPrope
 			}
 		}
 	}
+}
+
+// noCapacity is the event of a deployment that was accepted and then found no
+// machine, nil if there is none (seen in public recordings of deployments; its name
+// ends in a full stop).
+func noCapacity(events []providers.Event) *providers.Event {
+	for i := range events {
+		if e := &events[i]; strings.EqualFold(strings.TrimSuffix(e.Reason, "."), "InsufficientCapacity") {
+			return e
+		}
+	}
+	return nil
 }
 
 func endPhase(containers []corev1.ContainerStatus) providers.GroupPhase {

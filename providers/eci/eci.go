@@ -29,6 +29,7 @@ const (
 	actionDelete   = "DeleteContainerGroup"
 	actionDescribe = "DescribeContainerGroups"
 	actionLog      = "DescribeContainerLog"
+	actionUsage    = "ListUsage"
 )
 
 // pageSize is the largest page of DescribeContainerGroups.

@@ -67,7 +67,7 @@ func TestRefusalsOfTheCloud(t *testing.T) {
 		want    providers.ErrorClass
 	}{
 		"no stock": {cloud: func(c *cloud) { c.SetShortages(emulator.Shortage{}) }, want: providers.OutOfStock},
-		"arrears":  {cloud: func(c *cloud) { c.SetArrears(true) }, want: providers.Misconfigured},
+		"arrears":  {cloud: func(c *cloud) { c.SetArrears(true) }, want: providers.AccountSuspended},
 		"quota":    {account: func(o *emulator.Options) { o.MaxCPU = 1 }, want: providers.QuotaExceeded},
 		"rate": {account: func(o *emulator.Options) {
 			o.Rates = emulator.Rates{PerMinute: map[string]int{"CreateContainerGroup": 0}}

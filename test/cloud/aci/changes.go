@@ -97,7 +97,7 @@ func (s *Server) createLocked(c *call, body map[string]any, def groupDefinition)
 		body:          echo(body),
 		def:           def,
 	}
-	run, err := s.fleet.Start(def.simulation(g.id, g.name))
+	run, err := s.fleet.Start(s.deploymentLocked(def, g.id, g.name))
 	if err != nil {
 		// The definition was checked; what is left is a server being closed.
 		return reply{}, &apiError{status: http.StatusServiceUnavailable, code: "ServiceUnavailable", message: "The service is shutting down."}
@@ -130,7 +130,7 @@ func (s *Server) replaceLocked(c *call, g *group, body map[string]any, def group
 		return reply{}, badRequest("InvalidContainerGroupUpdate", fmt.Sprintf(
 			"The updates on container group '%s' are invalid: %s cannot be changed while the group exists. Delete it first or stop it.", g.name, what))
 	}
-	if err := g.run.Replace(def.simulation(g.id, g.name), s.settings.stopGrace()); err != nil {
+	if err := g.run.Replace(s.deploymentLocked(def, g.id, g.name), s.settings.stopGrace()); err != nil {
 		return reply{}, errTransitioning(g)
 	}
 	g.body, g.def = echo(body), def

@@ -10,22 +10,49 @@ import (
 	"github.com/autoburst/autoburst/test/cloud/sim"
 )
 
+// shortLocked is the first shortage of machines that a deployment meets, late or
+// at once; nil if there is none. Server.mu is held.
+func (s *Server) shortLocked(def groupDefinition, late bool) *Shortage {
+	location := normalizeLocation(def.Location)
+	cpu, memory := def.size()
+	for i := range s.settings.Shortages {
+		shortage := &s.settings.Shortages[i]
+		if shortage.Late != late || shortage.Location != "" && normalizeLocation(shortage.Location) != location || shortage.SpotOnly && !def.spot() {
+			continue
+		}
+		everySize := shortage.CPU <= 0 && shortage.MemoryGB <= 0
+		if everySize || shortage.CPU > 0 && cpu >= shortage.CPU || shortage.MemoryGB > 0 && memory >= shortage.MemoryGB {
+			return shortage
+		}
+	}
+	return nil
+}
+
+func notAvailable(def groupDefinition) string {
+	cpu, memory := def.size()
+	return fmt.Sprintf(
+		"The requested resource with %g CPU and %g GB memory is not available in the location '%s' at this moment. Please retry with a different resource request or in another location.",
+		cpu, memory, def.Location)
+}
+
+// deploymentLocked is what the simulation has to run, or to fail at for want of
+// machines. Server.mu is held.
+func (s *Server) deploymentLocked(def groupDefinition, id, name string) sim.Spec {
+	spec := def.simulation(id, name)
+	if s.shortLocked(def, true) != nil {
+		spec.ScheduleFailure = &sim.ScheduleFailure{Reason: "InsufficientCapacity.", Message: notAvailable(def)}
+	}
+	return spec
+}
+
 // checkRoomLocked refuses a deployment that the region has no machines for or
 // that goes over the subscription's quota. groups is how many container groups
 // it adds. Server.mu is held.
 func (s *Server) checkRoomLocked(subscription string, def groupDefinition, groups int) *apiError {
 	location := normalizeLocation(def.Location)
-	cpu, memory := def.size()
-	for _, shortage := range s.settings.Shortages {
-		if shortage.Location != "" && normalizeLocation(shortage.Location) != location || shortage.SpotOnly && !def.spot() {
-			continue
-		}
-		everySize := shortage.CPU <= 0 && shortage.MemoryGB <= 0
-		if everySize || shortage.CPU > 0 && cpu >= shortage.CPU || shortage.MemoryGB > 0 && memory >= shortage.MemoryGB {
-			return conflict("ServiceUnavailable", fmt.Sprintf(
-				"The requested resource with %g CPU and %g GB memory is not available in the location '%s' at this moment. Please retry with a different resource request or in another location.",
-				cpu, memory, def.Location))
-		}
+	cpu, _ := def.size()
+	if s.shortLocked(def, false) != nil {
+		return conflict("ServiceUnavailable", notAvailable(def))
 	}
 	if len(s.settings.Quota) == 0 {
 		return nil

@@ -57,6 +57,10 @@ type Shortage struct {
 	CPU, MemoryGB float64
 	// SpotOnly leaves Regular groups alone.
 	SpotOnly bool
+	// Late accepts the deployment and lets it fail, with the event
+	// InsufficientCapacity (as in the operation that issue 2404 of
+	// Azure/Azure-Landing-Zones quotes); otherwise the PUT is refused.
+	Late bool
 }
 
 // ARMLimits are the token buckets of Azure Resource Manager, each per

@@ -68,10 +68,14 @@ func (s *Server) describeRegions(c *call) (map[string]any, *apiError) {
 	return map[string]any{"Regions": list}, nil
 }
 
-// listUsage is ListUsage.
+// listUsage is ListUsage. An account without a quota has no MaxCpu.
 func (s *Server) listUsage(c *call) (map[string]any, *apiError) {
-	return map[string]any{"Attributes": map[string]any{
-		"MaxCpu": s.opts.MaxCPU, "UsedCpu": s.usedCPU(c.members.str("RegionId")),
+	attributes := map[string]any{
+		"UsedCpu":            s.usedCPU(c.members.str("RegionId")),
 		"MaxImageCacheCount": 50, "UsedImageCacheCount": 0,
-	}}, nil
+	}
+	if s.opts.MaxCPU > 0 {
+		attributes["MaxCpu"] = s.opts.MaxCPU
+	}
+	return map[string]any{"Attributes": attributes}, nil
 }

@@ -122,6 +122,14 @@ func (s *Server) SetShortages(list ...Shortage) {
 	s.shortages = list
 }
 
+// SetMaxCPU replaces the account's vCPU quota per region; zero is no quota. Groups
+// above it stay.
+func (s *Server) SetMaxCPU(vcpus float64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.opts.MaxCPU = vcpus
+}
+
 // SetArrears says whether the account has an outstanding payment.
 func (s *Server) SetArrears(on bool) {
 	s.mu.Lock()
