@@ -128,6 +128,26 @@ func TestWrongCredentialsAtStart(t *testing.T) {
 	})
 }
 
+// A single failed check before the cloud was ever reached holds nothing up later.
+func TestOneFailedCheckAtStart(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		b := newBed(t)
+		b.cloud.fail = func(op, _ string, n int) error {
+			if op == "Check" && n == 1 {
+				return fault(providers.Unauthorized, "InvalidAccessKeyId.NotFound")
+			}
+			return nil
+		}
+		b.start()
+		b.create(testPod("web"))
+		at := time.Now()
+		b.groups("g-uid-web")
+		if took := time.Since(at); took > 15*time.Second {
+			t.Errorf("the pod waited %s", took)
+		}
+	})
+}
+
 func TestOutageKeepsTheNodeReady(t *testing.T) {
 	unreachable := v1alpha1.CloudUnreachableTaintKey + "=:NoSchedule"
 	bubble(t, "of a cloud that answered", func(t *testing.T) {

@@ -251,7 +251,7 @@ func (k *nodeKeeper) check(ctx context.Context) {
 // conditions changed and whether the cloud is back. The lock is held.
 func (k *nodeKeeper) heardCheck(err error, now time.Time) (changed, back bool) {
 	if err == nil {
-		back = k.failed >= unreachableAfter || k.health.reachable.since.IsZero()
+		back = k.failed > 0 && !k.health.reachable.ok || !k.reached
 		k.failed, k.reached = 0, true
 		k.metrics.reachable.Set(1)
 		changed = k.health.ready.set(true, "VirtualNodeReady", "The virtual node takes pods.", now) || changed
