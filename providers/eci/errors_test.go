@@ -268,7 +268,7 @@ func TestUnreachableEndpoint(t *testing.T) {
 func TestUntrustedEndpoint(t *testing.T) {
 	called := false
 	p := served(t, func(http.ResponseWriter, *http.Request) { called = true })
-	p.client.transport = newClient(&p.cfg).transport // knows the system's roots only
+	p.client.transport = newClient(&p.cfg, p.Quota()).transport // knows the system's roots only
 	_, err := p.Create(t.Context(), hushSpec())
 	wantHush(t, err)
 	if c := providers.ClassOf(err); c != providers.Unavailable || called {
