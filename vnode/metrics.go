@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/autoburst/autoburst/providers"
+	"github.com/autoburst/autoburst/providers/quota"
 )
 
 // Metrics are the figures of one virtual node.
@@ -25,6 +26,7 @@ type Metrics struct {
 	unsettled  prometheus.Gauge
 	queueDepth prometheus.Gauge
 	leads      prometheus.Gauge
+	quotas     *quotaMetrics
 }
 
 // NewMetrics makes the figures and adds them to a registry.
@@ -77,15 +79,20 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		leads: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "autoburst_vnode_leader", Help: "1 in the replica that leads its virtual node, 0 in those that stand by.",
 		}),
+		quotas: newQuotaMetrics(),
 	}
 	if registry != nil {
 		registry.MustRegister(m.calls, m.errors, m.groups, m.orphans, m.vanished, m.refused, m.sweep,
 			m.sweepTime, m.writes, m.events, m.panics, m.reachable, m.unsettled, m.queueDepth, m.leads)
+		registry.MustRegister(m.quotas.collectors()...)
 	}
 	return m
 }
 
 func (m *Metrics) call(operation string, took time.Duration, err error) {
+	if _, postponed := quota.Postponed(err); postponed {
+		return // no call was made
+	}
 	class := string(providers.ClassOf(err))
 	m.calls.WithLabelValues(operation, class).Observe(took.Seconds())
 	if err != nil {

@@ -23,6 +23,7 @@ import (
 
 	"github.com/autoburst/autoburst/policy/v1alpha1"
 	"github.com/autoburst/autoburst/providers"
+	"github.com/autoburst/autoburst/providers/quota"
 )
 
 // unreachableAfter is how many checks in a row must fail before a cloud that
@@ -215,12 +216,14 @@ func (k *nodeKeeper) check(ctx context.Context) {
 
 	k.mu.Lock()
 	changed := false
+	// A check that was not made for want of quota is no news of the cloud.
+	_, postponed := quota.Postponed(err)
 	if err == nil {
 		k.failed, k.reached = 0, true
 		changed = k.health.reachable.set(true, "CloudAnswers", "The cloud answers and accepts the credentials.", now) || changed
 		changed = k.health.ready.set(true, "VirtualNodeReady", "The virtual node takes pods.", now) || changed
 		k.metrics.reachable.Set(1)
-	} else {
+	} else if !postponed {
 		k.failed++
 		up := k.reached || k.wasUp
 		if k.failed >= unreachableAfter || !up {

@@ -16,6 +16,7 @@ import (
 	"github.com/autoburst/autoburst/policy/burstable"
 	"github.com/autoburst/autoburst/policy/v1alpha1"
 	"github.com/autoburst/autoburst/providers"
+	"github.com/autoburst/autoburst/providers/quota"
 )
 
 const (
@@ -64,6 +65,9 @@ func (r *reconciler) runPod(ctx context.Context, uid types.UID, v view) (time.Du
 // createGroup resolves the pod and asks the cloud for its group. No error of a
 // passing kind changes more than the reason why the pod is Pending.
 func (r *reconciler) createGroup(ctx context.Context, uid types.UID, v view) (time.Duration, error) {
+	if !r.createLane.serves(ctx) {
+		return 0, &laneError{r.createLane}
+	}
 	if refusals := burstable.Check(v.pod, r.provider.Capabilities()); len(refusals) > 0 {
 		fields := make([]string, len(refusals))
 		for i, f := range refusals {
@@ -133,6 +137,9 @@ func (r *reconciler) createFailed(ctx context.Context, uid types.UID, v view, er
 	if providers.Permitted(ctx) != nil {
 		return 0, err // the pod is another agent's now, and so is what is said of it
 	}
+	if _, postponed := quota.Postponed(err); postponed {
+		return 0, err // nothing was asked of the cloud
+	}
 	class := providers.ClassOf(err)
 	if providers.Permanent(err) {
 		return 0, r.refusePod(ctx, uid, v, ReasonRefused, fmt.Sprintf(
@@ -193,6 +200,9 @@ func (r *reconciler) followGroup(ctx context.Context, uid types.UID, v view) (ti
 
 	status := s.group.Status
 	if s.missed >= sightings || !carries && (status == nil || now.Sub(s.statusAt) >= r.interval(busy)*9/10) {
+		if s.missed >= sightings {
+			ctx = quota.With(ctx, quota.Confirming)
+		}
 		g, err := r.read(ctx, uid, s.group.ID)
 		switch {
 		case err != nil:
@@ -350,12 +360,16 @@ func (r *reconciler) removeOrphan(ctx context.Context, uid types.UID, v view) (t
 // removeGroups asks the cloud to delete groups, as often as it takes, and tells
 // whether it has confirmed that they are gone.
 func (r *reconciler) removeGroups(ctx context.Context, uid types.UID, groups []sighting) (gone bool, after time.Duration, err error) {
+	ctx = quota.With(ctx, quota.Confirming)
 	var errs []error
 	left := 0
 	for _, s := range groups {
 		id := s.group.ID
 		now := r.clock.Now()
 		if s.deleted.IsZero() || now.Sub(s.deleted) >= deleteAgain {
+			if !r.deleteLane.serves(ctx) {
+				return false, 0, &laneError{r.deleteLane}
+			}
 			err := ignoreNotFound(r.provider.Delete(ctx, id))
 			r.metrics.call("Delete", r.clock.Since(now), err)
 			if err != nil {
