@@ -113,8 +113,17 @@ func (s *sharer) run(ctx, lead context.Context) {
 	}
 }
 
-// lost makes do with little when others may believe that this agent is gone.
+// lost makes do with little when others may believe that this agent is gone. One
+// that may not speak to them at all takes the whole, as without a namespace.
 func (s *sharer) lost(err error) {
+	if apierrors.IsForbidden(err) {
+		if !s.warned {
+			s.log.Warn("this agent may not find others with its cloud account, and uses the account's request quota as if it were alone; give it the rights on Leases that the chart gives", "error", err)
+		}
+		s.warned = true
+		s.account.Whole()
+		return
+	}
 	if !s.warned {
 		s.warned = true
 		s.log.Warn("the account's request quota cannot be shared out with other agents; the last division holds", "error", err)

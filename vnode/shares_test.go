@@ -11,8 +11,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/utils/clock"
@@ -25,6 +28,7 @@ import (
 type town struct {
 	client *fake.Clientset
 	down   atomic.Bool
+	closed atomic.Bool // RBAC lets nobody in
 	dead   sync.Map
 }
 
@@ -33,6 +37,9 @@ func newTown() *town {
 	w.client.PrependReactor("*", "leases", func(a clienttesting.Action) (bool, runtime.Object, error) {
 		if w.down.Load() {
 			return true, nil, errors.New("connection refused")
+		}
+		if w.closed.Load() {
+			return true, nil, apierrors.NewForbidden(schema.GroupResource{Group: coordinationv1.GroupName, Resource: "leases"}, "", errors.New("no rights"))
 		}
 		if u, ok := a.(clienttesting.UpdateAction); ok {
 			if m, ok := u.GetObject().(metav1.Object); ok {
@@ -186,4 +193,17 @@ func TestSharesWithoutAPIServer(t *testing.T) {
 			}
 		})
 	}
+}
+
+// An agent without the rights to find others works as if it were alone.
+func TestSharesWithoutRights(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		w := newTown()
+		w.closed.Store(true)
+		a := w.agent(t, "virtual-a")
+		<-time.After(time.Second)
+		if got := a.share(); got != 1 {
+			t.Errorf("share %.3f, want all", got)
+		}
+	})
 }

@@ -39,17 +39,25 @@ func TestDocumentedQuotasAreKept(t *testing.T) {
 	const groups = 300
 	begun := clk.Now()
 	var wg sync.WaitGroup
+	jobs := make(chan int, groups)
 	for i := range groups {
-		wg.Go(func() {
+		jobs <- i
+	}
+	close(jobs)
+	work := func() {
+		for i := range jobs {
 			id, err := p.Create(t.Context(), podSpec(fmt.Sprint("uid-", i)))
 			if err != nil {
 				t.Errorf("Create: %v", err)
-				return
+				continue
 			}
 			if err := p.Delete(t.Context(), id); err != nil {
 				t.Errorf("Delete: %v", err)
 			}
-		})
+		}
+	}
+	for range 40 { // more would only wait for their connections
+		wg.Go(work)
 	}
 	for range 20 {
 		wg.Go(func() {

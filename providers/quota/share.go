@@ -129,12 +129,18 @@ func (a *Account) Divide(mine Claims, others []Claims) {
 
 // Newcomer makes the account begin with a small share of everything, until
 // Divide says otherwise.
-func (a *Account) Newcomer() {
+func (a *Account) Newcomer() { a.divideAll(newcomer) }
+
+// Whole has this process use everything, as if there were no others.
+func (a *Account) Whole() { a.divideAll(1) }
+
+func (a *Account) divideAll(share float64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	now := a.clock.Now()
 	for _, l := range a.meters {
-		l.share = newcomer
-		l.tokens = min(l.tokens, l.burst())
+		l.divide(now, share, nil)
+		a.pump(l, now)
 	}
 }
 
