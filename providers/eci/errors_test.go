@@ -349,10 +349,12 @@ func TestRetryAfter(t *testing.T) {
 
 func TestContextEndsTheCall(t *testing.T) {
 	release := make(chan struct{})
-	p := served(t, func(http.ResponseWriter, *http.Request) { <-release })
-	t.Cleanup(func() { close(release) })
 	ctx, cancel := context.WithCancel(t.Context())
-	time.AfterFunc(20*time.Millisecond, cancel)
+	p := served(t, func(http.ResponseWriter, *http.Request) {
+		cancel() // the request has arrived
+		<-release
+	})
+	t.Cleanup(func() { close(release) })
 	start := time.Now()
 	_, err := p.Create(ctx, hushSpec())
 	wantHush(t, err)
