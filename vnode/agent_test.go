@@ -17,7 +17,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/fake"
+	"k8s.io/client-go/kubernetes/scheme"
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
@@ -27,6 +29,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	// A fake watch panics when it is not read as fast as a crowd of pods writes.
+	watch.DefaultChanSize = 10_000
 	goleak.VerifyTestMain(m,
 		// Started by the package's init and never stopped.
 		goleak.IgnoreTopFunction("go.opencensus.io/stats/view.(*worker).start"),
@@ -37,11 +41,13 @@ func TestMain(m *testing.M) {
 // a synctest bubble: its time is not that of the wall.
 type bed struct {
 	*testing.T
-	cloud  *memoryCloud
-	client *fake.Clientset
-	agent  *Agent
-	cfg    Config
-	stop   func()
+	cloud    *memoryCloud
+	provider providers.Provider // the cloud, unless a test puts something around it
+	client   *fake.Clientset
+	agent    *Agent
+	cfg      Config
+	quiet    bool // log warnings only
+	stop     func()
 	// telling is whether the cloud tells what has changed.
 	telling bool
 }
@@ -73,20 +79,53 @@ func newBedConfig() Config {
 // fakeClient is client-go's fake with resource versions that grow, as those of
 // the API server do.
 func fakeClient(objects ...runtime.Object) *fake.Clientset {
-	var version atomic.Int64
-	version.Store(1000)
-	next := func(obj runtime.Object) {
-		if m, err := meta.Accessor(obj); err == nil {
-			m.SetResourceVersion(strconv.FormatInt(version.Add(1), 10))
-		}
-	}
-	for _, obj := range objects {
-		next(obj)
-	}
+	version := newVersions(objects)
 	client := fake.NewClientset(objects...)
+	version.react(client, client.Tracker())
+	return client
+}
+
+// crowdClient is a fakeClient without managed fields, which take milliseconds for
+// each write: for thousands of pods.
+func crowdClient(objects ...runtime.Object) *fake.Clientset {
+	version := newVersions(objects)
+	tracker := clienttesting.NewObjectTracker(scheme.Scheme, scheme.Codecs.UniversalDecoder())
+	for _, obj := range objects {
+		_ = tracker.Add(obj) // an object of the scheme
+	}
+	client := &fake.Clientset{}
+	client.AddReactor("*", "*", clienttesting.ObjectReaction(tracker))
+	client.AddWatchReactor("*", func(a clienttesting.Action) (bool, watch.Interface, error) {
+		w, err := tracker.Watch(a.GetResource(), a.GetNamespace())
+		return err == nil, w, err
+	})
+	version.react(client, tracker)
+	return client
+}
+
+// versions gives objects resource versions.
+type versions struct{ last atomic.Int64 }
+
+func newVersions(objects []runtime.Object) *versions {
+	v := &versions{}
+	v.last.Store(1000)
+	for _, obj := range objects {
+		v.next(obj)
+	}
+	return v
+}
+
+func (v *versions) next(obj runtime.Object) {
+	if m, err := meta.Accessor(obj); err == nil {
+		m.SetResourceVersion(strconv.FormatInt(v.last.Add(1), 10))
+	}
+}
+
+// react gives what is written through the client a version, and new objects a UID.
+func (v *versions) react(client *fake.Clientset, tracker clienttesting.ObjectTracker) {
 	client.PrependReactor("create", "*", func(a clienttesting.Action) (bool, runtime.Object, error) {
 		if c, ok := a.(clienttesting.CreateAction); ok && c.GetSubresource() == "" {
-			next(c.GetObject())
+			v.next(c.GetObject())
 			if m, err := meta.Accessor(c.GetObject()); err == nil && m.GetUID() == "" {
 				m.SetUID(types.UID("uid-" + m.GetResourceVersion()))
 			}
@@ -95,30 +134,35 @@ func fakeClient(objects ...runtime.Object) *fake.Clientset {
 	})
 	client.PrependReactor("update", "*", func(a clienttesting.Action) (bool, runtime.Object, error) {
 		if u, ok := a.(clienttesting.UpdateAction); ok {
-			next(u.GetObject())
+			v.next(u.GetObject())
 		}
 		return false, nil, nil
 	})
 	client.PrependReactor("patch", "*", func(a clienttesting.Action) (bool, runtime.Object, error) {
-		handled, obj, err := clienttesting.ObjectReaction(client.Tracker())(a)
+		handled, obj, err := clienttesting.ObjectReaction(tracker)(a)
 		if err != nil || obj == nil {
 			return handled, obj, err
 		}
 		obj = obj.DeepCopyObject()
-		next(obj)
-		return true, obj, client.Tracker().Update(a.GetResource(), obj, a.GetNamespace())
+		v.next(obj)
+		return true, obj, tracker.Update(a.GetResource(), obj, a.GetNamespace())
 	})
-	return client
 }
 
 func (b *bed) start() {
 	b.Helper()
-	log := slog.New(slog.NewTextHandler(b.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
-	var provider providers.Provider = b.cloud
-	if b.telling {
-		provider = tellingCloud{b.cloud}
+	level := slog.LevelDebug
+	if b.quiet {
+		level = slog.LevelWarn
 	}
-	agent, err := New(b.cfg, b.client, provider, clock.RealClock{}, log, NewMetrics(nil))
+	log := slog.New(slog.NewTextHandler(b.Output(), &slog.HandlerOptions{Level: level}))
+	if b.provider == nil {
+		b.provider = b.cloud
+	}
+	if b.telling {
+		b.provider = tellingCloud{b.cloud}
+	}
+	agent, err := New(b.cfg, b.client, b.provider, clock.RealClock{}, log, NewMetrics(nil))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -228,6 +272,16 @@ func (b *bed) events(name string) map[string]int {
 		}
 	}
 	return got
+}
+
+// onPatch calls f with the name of every pod that is patched from now on.
+func (b *bed) onPatch(f func(name string)) {
+	b.client.PrependReactor("patch", "pods", func(a clienttesting.Action) (bool, runtime.Object, error) {
+		if p, ok := a.(clienttesting.PatchAction); ok {
+			f(p.GetName())
+		}
+		return false, nil, nil
+	})
 }
 
 // testPod is a pod bound to the node.

@@ -24,14 +24,14 @@ import (
 
 const noCapacityTaint = v1alpha1.NoCapacityTaintKey + "=:NoSchedule"
 
-// quota bounds the groups of the memory cloud, beside what others hold.
-type quota struct {
+// groupQuota bounds the groups of the memory cloud, beside what others hold.
+type groupQuota struct {
 	limit, others atomic.Int64
 	silent        atomic.Bool // it cannot be read
 }
 
-func (b *bed) withQuota(limit int64) *quota {
-	q := &quota{}
+func (b *bed) withQuota(limit int64) *groupQuota {
+	q := &groupQuota{}
 	q.limit.Store(limit)
 	b.cloud.setFail(func(op, id string, _ int) error {
 		ids := b.cloud.ids()
@@ -44,7 +44,7 @@ func (b *bed) withQuota(limit int64) *quota {
 }
 
 // tell lets the cloud tell of its quota.
-func (q *quota) tell(b *bed) {
+func (q *groupQuota) tell(b *bed) {
 	b.cloud.usage = func() (providers.Usage, error) {
 		if q.silent.Load() {
 			return providers.Usage{}, fault(providers.Unavailable, "InternalError")

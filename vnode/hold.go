@@ -13,6 +13,7 @@ import (
 	"github.com/autoburst/autoburst/policy/burstable"
 	"github.com/autoburst/autoburst/policy/v1alpha1"
 	"github.com/autoburst/autoburst/providers"
+	"github.com/autoburst/autoburst/providers/quota"
 )
 
 const (
@@ -133,6 +134,9 @@ func (r *reconciler) cloudIsBack() {
 
 // heard notes how a call to the cloud has ended.
 func (r *reconciler) heard(operation string, took time.Duration, err error) {
+	if _, postponed := quota.Postponed(err); postponed {
+		return // no call was made
+	}
 	r.metrics.call(operation, took, err)
 	if r.pulse.heard(operation, err, r.clock.Now()) {
 		r.cloudIsBack()

@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/autoburst/autoburst/providers"
+	"github.com/autoburst/autoburst/providers/quota"
 )
 
 // Metrics are the figures of one virtual node.
@@ -30,6 +31,7 @@ type Metrics struct {
 	held       prometheus.Gauge
 
 	orphaned, orphanedLong prometheus.Gauge
+	quotas                 *quotaMetrics
 }
 
 // NewMetrics makes the figures and adds them to a registry.
@@ -82,6 +84,7 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		leads: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "autoburst_vnode_leader", Help: "1 in the replica that leads its virtual node, 0 in those that stand by.",
 		}),
+		quotas: newQuotaMetrics(),
 	}
 	m.loops = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "autoburst_vnode_create_loops_total", Help: "Pods for which no more groups are made because too many were.",
@@ -102,6 +105,7 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		registry.MustRegister(m.calls, m.errors, m.groups, m.orphans, m.vanished, m.refused, m.sweep,
 			m.sweepTime, m.writes, m.events, m.panics, m.reachable, m.unsettled, m.queueDepth, m.leads,
 			m.loops, m.failingOps, m.held, m.orphaned, m.orphanedLong)
+		registry.MustRegister(m.quotas.collectors()...)
 	}
 	return m
 }
@@ -115,6 +119,9 @@ func (m *Metrics) failing(operations []string) {
 }
 
 func (m *Metrics) call(operation string, took time.Duration, err error) {
+	if _, postponed := quota.Postponed(err); postponed {
+		return // no call was made
+	}
 	class := string(providers.ClassOf(err))
 	m.calls.WithLabelValues(operation, class).Observe(took.Seconds())
 	if err != nil {

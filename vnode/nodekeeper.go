@@ -24,6 +24,7 @@ import (
 
 	"github.com/autoburst/autoburst/policy/v1alpha1"
 	"github.com/autoburst/autoburst/providers"
+	"github.com/autoburst/autoburst/providers/quota"
 )
 
 // unreachableAfter is how many checks in a row must fail before a cloud that
@@ -235,7 +236,11 @@ func (k *nodeKeeper) check(ctx context.Context) {
 	k.metrics.call("Check", now.Sub(begun), err)
 
 	k.mu.Lock()
-	changed, back := k.heardCheck(err, now)
+	changed, back := false, false
+	// A check that was not made for want of quota is no news of the cloud.
+	if _, postponed := quota.Postponed(err); !postponed {
+		changed, back = k.heardCheck(err, now)
+	}
 	k.mu.Unlock()
 	if back {
 		k.circuit.setDown(nil, now)

@@ -16,6 +16,7 @@ import (
 	"github.com/autoburst/autoburst/policy/burstable"
 	"github.com/autoburst/autoburst/policy/v1alpha1"
 	"github.com/autoburst/autoburst/providers"
+	"github.com/autoburst/autoburst/providers/quota"
 )
 
 const (
@@ -88,6 +89,9 @@ func (r *reconciler) createGroup(ctx context.Context, uid types.UID, v view) (ti
 			r.circuit.leave(uid)
 		}
 	}()
+	if !r.createLane.serves(ctx) {
+		return 0, &laneError{r.createLane}
+	}
 
 	spec, err := r.resolver.resolve(ctx, v.pod, func(reason, message string) {
 		r.events.pod(v.pod, occurrence{warning: true, reason: reason, message: message, key: message})
@@ -160,6 +164,9 @@ func (r *reconciler) createFailed(ctx context.Context, uid types.UID, v view, a 
 	if providers.Permitted(ctx) != nil {
 		return 0, err // the pod is another agent's now, and so is what is said of it
 	}
+	if _, postponed := quota.Postponed(err); postponed {
+		return 0, err // nothing was asked of the cloud
+	}
 	class := providers.ClassOf(err)
 	if providers.Permanent(err) {
 		return 0, r.refusePod(ctx, uid, v, ReasonRefused, fmt.Sprintf(
@@ -213,6 +220,7 @@ func (r *reconciler) followGroup(ctx context.Context, uid types.UID, v view) (ti
 	status := s.group.Status
 	switch {
 	case s.missed >= sightings:
+		ctx = quota.With(ctx, quota.Confirming)
 		g, err := r.read(ctx, uid, s.group.ID)
 		switch {
 		case err != nil:
@@ -376,6 +384,7 @@ func (r *reconciler) removeOrphan(ctx context.Context, uid types.UID, v view) (t
 // removeGroups asks the cloud to delete groups, as often as it takes, and tells
 // whether it has confirmed that they are gone.
 func (r *reconciler) removeGroups(ctx context.Context, uid types.UID, groups []sighting) (gone bool, after time.Duration, err error) {
+	ctx = quota.With(ctx, quota.Confirming)
 	var errs []error
 	left := 0
 	listed := r.lister != nil
@@ -383,6 +392,9 @@ func (r *reconciler) removeGroups(ctx context.Context, uid types.UID, groups []s
 		id := s.group.ID
 		now := r.clock.Now()
 		if first := s.deleted.IsZero(); first || now.Sub(s.deleted) >= deleteAgain {
+			if !r.deleteLane.serves(ctx) {
+				return false, 0, &laneError{r.deleteLane}
+			}
 			err := ignoreNotFound(r.provider.Delete(ctx, id))
 			r.heard("Delete", r.clock.Since(now), err)
 			if err != nil {

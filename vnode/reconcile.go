@@ -20,6 +20,7 @@ import (
 
 	"github.com/autoburst/autoburst/policy/burstable"
 	"github.com/autoburst/autoburst/providers"
+	"github.com/autoburst/autoburst/providers/quota"
 )
 
 // reconciler makes the cloud's groups follow the pods of the API server, and
@@ -42,6 +43,9 @@ type reconciler struct {
 	ledger  *ledger
 	creates *outstanding
 	queue   workqueue.TypedDelayingInterface[types.UID]
+	// createLane and deleteLane are where pods wait for a write to the cloud.
+	createLane, deleteLane *lane
+	claims                 claims
 	// adopted is set by the first complete listing after the pods were known.
 	// Nothing is created or removed before.
 	adopted atomic.Bool
@@ -81,6 +85,10 @@ func newReconciler(cfg Config, client kubernetes.Interface, provider providers.P
 	}
 	r.circuit.wake = r.wake
 	r.resolver = newResolver(client, cfg, clk)
+	r.createLane, r.deleteLane = newLane(nil, "Create"), newLane(nil, "Delete")
+	if account := accountOf(provider); account != nil {
+		r.createLane, r.deleteLane = newLane(account, account.Create()), newLane(account, account.Delete())
+	}
 	return r
 }
 
@@ -112,8 +120,15 @@ func (r *reconciler) run(ctx, lead context.Context) {
 		})
 	}
 	wg.Go(func() { r.readLoop(ctx) })
+	for range r.cfg.Writers {
+		wg.Go(func() { r.serve(ctx, lead, r.createLane) })
+		wg.Go(func() { r.serve(ctx, lead, r.deleteLane) })
+	}
+	wg.Go(func() { r.watchQuota(ctx) })
 	r.sweepLoop(ctx)
 	r.queue.ShutDown()
+	r.createLane.close()
+	r.deleteLane.close()
 	wg.Wait()
 }
 
@@ -127,23 +142,55 @@ func (r *reconciler) next(ctx, lead context.Context) bool {
 	if ctx.Err() != nil {
 		return true // the queue is emptied; the next run of the agent does the work
 	}
-	r.metrics.queueDepth.Set(float64(r.queue.Len()))
+	r.metrics.queueDepth.Set(float64(r.queue.Len() + r.createLane.depth() + r.deleteLane.depth()))
+	r.attempt(lead, uid)
+	return true
+}
 
+// attempt works on one pod, unless lead ends, and sees to it that it is looked at
+// again.
+func (r *reconciler) attempt(lead context.Context, uid types.UID) {
+	if !r.claims.take(uid) {
+		return // who works on it looks again
+	}
 	// What has begun is finished even when the agent is told to stop: a create
 	// that is cut off may or may not have made a group.
 	work, cancel := context.WithTimeout(lead, r.cfg.CallTimeout)
 	defer cancel()
 	after, err := r.guarded(work, uid)
+	again := r.claims.release(uid)
 	if lead.Err() != nil {
-		return true // whoever leads now does it anew
+		return // whoever leads now does it anew
 	}
-	if err != nil {
+
+	var wanted *laneError
+	errors.As(err, &wanted)
+	for _, l := range []*lane{r.createLane, r.deleteLane} {
+		if wanted == nil || wanted.lane != l {
+			l.drop(uid)
+		}
+	}
+	wait, postponed := quota.Postponed(err)
+	switch {
+	case wanted != nil:
+		r.enter(wanted.lane, uid)
+	case postponed:
+		after = max(after, jittered(wait))
+	case err != nil:
 		after = max(after, r.backOff(uid, err))
 	}
 	if after > 0 {
 		r.queue.AddAfter(uid, after)
 	}
-	return true
+	if again {
+		r.queue.Add(uid)
+	}
+}
+
+// jittered is up to a tenth more than wait, so that pods which were told the same
+// do not come back together.
+func jittered(wait time.Duration) time.Duration {
+	return wait + time.Duration(rand.Float64()*0.1*float64(wait)) //nolint:gosec // not a secret
 }
 
 // guarded keeps a panic in the work on one pod from ending the others.
@@ -176,7 +223,7 @@ func (r *reconciler) backOff(uid types.UID, err error) time.Duration {
 	wait += time.Duration((rand.Float64() - 0.5) * 0.2 * float64(wait)) //nolint:gosec // not a secret
 	var e *providers.Error
 	if errors.As(err, &e) && e.RetryAfter > wait {
-		wait = e.RetryAfter + time.Duration(rand.Float64()*0.1*float64(e.RetryAfter)) //nolint:gosec // not a secret
+		wait = jittered(e.RetryAfter)
 	}
 	rec.notBefore = now.Add(wait)
 	if rec.failures > 3 {

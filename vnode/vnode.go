@@ -36,8 +36,17 @@ type Config struct {
 	Resolver ResolverSettings
 	Election ElectionSettings
 
+	// Namespace is that of the release, where agents that use the same cloud
+	// account find each other and share its request quotas out. Empty, the agent
+	// uses them all.
+	Namespace string
+
 	// Workers is how many pods are worked on at once; 50 by default.
 	Workers int
+	// Writers is how many groups are created, and how many are deleted, at once,
+	// beside what the Workers do; 100 by default. With the 200 ms that a create
+	// takes, that is 500 a second: the cloud's quota bounds them, not this.
+	Writers int
 	// SweepInterval is the time between two listings of the cloud; 10 s by
 	// default.
 	SweepInterval time.Duration
@@ -84,6 +93,7 @@ func orDefault[T int | float64 | time.Duration](v *T, d T) {
 
 func (c Config) withDefaults() Config {
 	orDefault(&c.Workers, 50)
+	orDefault(&c.Writers, 100)
 	orDefault(&c.SweepInterval, 10*time.Second)
 	orDefault(&c.FastInterval, 2*time.Second)
 	orDefault(&c.ReadsPerSecond, 12)
@@ -109,6 +119,9 @@ func (c Config) validate() error {
 	}
 	if c.Workers < 1 {
 		errs = append(errs, fmt.Errorf("workers is %d, must be at least 1", c.Workers))
+	}
+	if c.Writers < 1 {
+		errs = append(errs, fmt.Errorf("writers is %d, must be at least 1", c.Writers))
 	}
 	if c.Refusals < 1 {
 		errs = append(errs, fmt.Errorf("refusals is %d, must be at least 1", c.Refusals))
@@ -208,6 +221,11 @@ func (a *Agent) work(ctx, lead context.Context) {
 	var wg sync.WaitGroup
 	wg.Go(func() { t.keeper.run(keeping) })
 	wg.Go(func() { newTeller(a.cfg, a.client, t.keeper, t.reconciler, a.clock, a.log).run(keeping) })
+	if account := accountOf(a.provider); account != nil && a.cfg.Namespace != "" {
+		account.Newcomer()
+		s := newSharer(account, a.client.CoordinationV1().Leases(a.cfg.Namespace), a.cfg, a.clock, a.log, t.reconciler.reportDemand)
+		wg.Go(func() { s.run(keeping, lead) })
+	}
 	t.reconciler.run(working, lead)
 	halt()
 	let()

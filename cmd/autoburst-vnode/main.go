@@ -32,6 +32,7 @@ import (
 	"github.com/autoburst/autoburst/providers"
 	"github.com/autoburst/autoburst/providers/aci"
 	"github.com/autoburst/autoburst/providers/eci"
+	"github.com/autoburst/autoburst/providers/quota"
 	"github.com/autoburst/autoburst/vnode"
 )
 
@@ -85,7 +86,7 @@ func complain(w io.Writer, err error) {
 }
 
 func serve(ctx context.Context, o options, getenv func(string) string, log *slog.Logger) error {
-	newProvider, err := cloudOf(o.cloud, getenv)
+	newProvider, err := cloudOf(o.cloud, o.quota, getenv, log)
 	if err != nil {
 		return err
 	}
@@ -207,11 +208,14 @@ func newClient(kubeconfig string) (kubernetes.Interface, error) {
 
 // cloudOf reads a cloud's settings, so that wrong ones show before anything is
 // asked for, and returns what makes its provider.
-func cloudOf(cloud string, getenv func(string) string) (func(clusterUID, nodeName string) (providers.Provider, error), error) {
+func cloudOf(cloud string, settings quota.Settings, getenv func(string) string, log *slog.Logger) (func(clusterUID, nodeName string) (providers.Provider, error), error) {
 	switch cloud {
 	case "eci":
 		config, err := eci.ConfigFromEnv(getenv)
 		if err != nil {
+			return nil, err
+		}
+		if config.Quota, err = quota.New(config.Plan(), settings, clock.RealClock{}, log); err != nil {
 			return nil, err
 		}
 		return func(clusterUID, nodeName string) (providers.Provider, error) {
@@ -221,6 +225,9 @@ func cloudOf(cloud string, getenv func(string) string) (func(clusterUID, nodeNam
 	case "aci":
 		config, err := aci.ConfigFromEnv(getenv)
 		if err != nil {
+			return nil, err
+		}
+		if config.Quota, err = quota.New(config.Plan(), settings, clock.RealClock{}, log); err != nil {
 			return nil, err
 		}
 		return func(clusterUID, nodeName string) (providers.Provider, error) {

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/uuid"
 
 	"github.com/autoburst/autoburst/policy/v1alpha1"
+	"github.com/autoburst/autoburst/providers/quota"
 	"github.com/autoburst/autoburst/vnode"
 )
 
@@ -31,6 +32,7 @@ type options struct {
 	cloud      string // "eci" or "aci"
 	kubeconfig string
 	config     vnode.Config
+	quota      quota.Settings
 	api        vnode.APISettings
 	kubeletAt  string // address to listen on
 	metricsAt  string
@@ -97,6 +99,9 @@ func parse(args []string, getenv func(string) string, usage io.Writer) (options,
 	fs.DurationVar(&election.RetryPeriod, "leader-elect-retry-period", 1500*time.Millisecond, "time between two renewals, or two tries to lead")
 
 	fs.IntVar(&o.config.Workers, "workers", 50, "pods that are worked on at once")
+	fs.IntVar(&o.config.Writers, "writers", 100, "groups that are created, and that are deleted, at once")
+	fs.StringVar(&o.config.Namespace, "namespace", env("POD_NAMESPACE", ""), "namespace of the release, where agents share a cloud account's request quotas out; empty uses them all (POD_NAMESPACE)")
+	quotas := fs.String("cloud-quota", env("CLOUD_QUOTA", ""), "request quotas of the cloud account where they differ from the documented ones, such as CreateContainerGroup=200+40/s;DescribeContainerGroups=4000/1m, or unlimited (CLOUD_QUOTA)")
 	fs.DurationVar(&o.config.SweepInterval, "sweep-interval", 10*time.Second, "time between two comparisons of all pods with all groups")
 	fs.DurationVar(&o.config.FastInterval, "fast-interval", 2*time.Second, "shortest time between two looks at a group that changes")
 	fs.DurationVar(&o.config.CheckInterval, "check-interval", 10*time.Second, "time between two checks of the cloud's health")
@@ -199,6 +204,12 @@ func parse(args []string, getenv func(string) string, usage io.Writer) (options,
 			errs = append(errs, fmt.Errorf("%s is %q: write a time above zero, such as 90s", d.flag, d.value))
 		}
 		*d.into = v
+	}
+	if o.quota, err = quota.Parse(*quotas); err != nil {
+		errs = append(errs, fmt.Errorf("--cloud-quota (CLOUD_QUOTA): %w", err))
+	}
+	if o.config.Writers < 1 {
+		errs = append(errs, fmt.Errorf("--writers is %d: it must be at least 1", o.config.Writers))
 	}
 	if o.config.Workers < 1 {
 		errs = append(errs, fmt.Errorf("--workers is %d: it must be at least 1", o.config.Workers))

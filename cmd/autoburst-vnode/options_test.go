@@ -71,6 +71,8 @@ func TestBadSettingsAreNamed(t *testing.T) {
 		{"--cluster-dns=kube-dns", `--cluster-dns has "kube-dns"`},
 		{"--tls-cert-file=x", "belong together"},
 		{"--workers=0", "--workers is 0"},
+		{"--writers=0", "--writers is 0"},
+		{"--cloud-quota=CreateContainerGroup=20", "--cloud-quota (CLOUD_QUOTA): quota of CreateContainerGroup"},
 		{"--sweep-interval=0s", "--sweep-interval is 0s"},
 		{"--reads-per-second=-1", "--reads-per-second is -1"},
 		{"--leader-elect", "--leader-elect needs a namespace"},

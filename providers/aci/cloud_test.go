@@ -15,6 +15,7 @@ import (
 
 	"github.com/autoburst/autoburst/providers"
 	"github.com/autoburst/autoburst/providers/aci"
+	"github.com/autoburst/autoburst/providers/providertest"
 	emulator "github.com/autoburst/autoburst/test/cloud/aci"
 	"github.com/autoburst/autoburst/test/cloud/sim"
 )
@@ -75,6 +76,9 @@ func newProvider(t testing.TB, server *emulator.Server, edits ...func(*aci.Confi
 	}
 	for _, edit := range edits {
 		edit(&config)
+	}
+	if config.Quota == nil {
+		config.Quota = providertest.Unbounded(t, config.Plan())
 	}
 	p, err := aci.New(config)
 	if err != nil {

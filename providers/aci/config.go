@@ -12,6 +12,8 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 	"k8s.io/utils/clock"
+
+	"github.com/autoburst/autoburst/providers/quota"
 )
 
 // Config says which subscription, resource group and region a [Provider] uses,
@@ -64,6 +66,10 @@ type Config struct {
 
 	// Clock tells the time; optional.
 	Clock clock.PassiveClock
+
+	// Quota is the account's request quota, made of [Config.Plan]. Optional; the
+	// default has the documented quotas, all for this provider.
+	Quota *quota.Account
 }
 
 const defaultSettleTime = 10 * time.Second

@@ -24,14 +24,18 @@ func TestConformance(t *testing.T) {
 			server.PutApplication(emulator.Application{TenantID: testTenant, ClientID: testClient, Secrets: []emulator.Secret{{Value: secret}}})
 			server.RevokeTokens()
 		}
+		p := newProvider(t, server)
 		return &providertest.Harness{
-			Provider:   newProvider(t, server),
+			Provider:   p,
 			ClusterUID: "cluster-a", NodeName: "burst-aci",
 			Sibling: func(t testing.TB, clusterUID, nodeName string) providers.Provider {
 				return newProvider(t, server, func(c *aci.Config) { c.ClusterUID, c.NodeName = clusterUID, nodeName })
 			},
-			Inject:          func(f providertest.Fault) { inject(server, f) },
-			Heal:            server.ClearFaults,
+			Inject: func(f providertest.Fault) { inject(server, f) },
+			Heal: func() {
+				server.ClearFaults()
+				providertest.Reopen(p.Quota())
+			},
 			Revoke:          func() { set("rotated-away") },
 			Restore:         func() { set(testSecret) },
 			Made:            func(podUID string) []string { return made(server, podUID) },

@@ -21,6 +21,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 
 	"github.com/autoburst/autoburst/providers"
+	"github.com/autoburst/autoburst/providers/quota"
 )
 
 // operation is one of the calls that this package makes.
@@ -31,16 +32,19 @@ type operation struct {
 	write bool
 	// pod: the body describes a pod, which may be what is wrong with it.
 	pod bool
+	// priority is the call's place among those that use up the same request
+	// quota. That of a Get is told by its context.
+	priority quota.Priority
 }
 
 var (
 	opCreate = operation{name: "CreateContainerGroup", write: true, pod: true}
 	opDelete = operation{name: "DeleteContainerGroup", write: true}
 	opGet    = operation{name: "GetContainerGroup"}
-	opList   = operation{name: "ListContainerGroups"}
-	opLogs   = operation{name: "ListContainerLogs"}
-	opCheck  = operation{name: "CheckCloud"}
-	opUsage  = operation{name: "ListUsage"}
+	opList   = operation{name: "ListContainerGroups", priority: quota.Listing}
+	opLogs   = operation{name: "ListContainerLogs", priority: quota.Logging}
+	opCheck  = operation{name: "CheckCloud", priority: quota.Listing}
+	opUsage  = operation{name: "ListUsage", priority: quota.Listing}
 )
 
 // lost is the class of a call that the cloud failed to answer properly.

@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/autoburst/autoburst/providers"
+	"github.com/autoburst/autoburst/providers/providertest"
 )
 
 const (
@@ -80,6 +81,7 @@ func (f *fakeCloud) start(t *testing.T, edits ...func(*Config)) *Provider {
 	for _, edit := range edits {
 		edit(&config)
 	}
+	config.Quota = providertest.Unbounded(t, config.Plan())
 	p, err := New(config)
 	if err != nil {
 		t.Fatal(err)
@@ -208,6 +210,7 @@ func TestErrorClasses(t *testing.T) {
 					want = ok
 				}
 				err := call(t.Context())
+				providertest.Reopen(p.Quota())
 				if got := providers.ClassOf(err); got != want {
 					t.Errorf("%s: class %q, want %q: %v", method, got, want, err)
 				}

@@ -18,6 +18,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/autoburst/autoburst/providers"
+	"github.com/autoburst/autoburst/providers/quota"
 )
 
 // name is the provider's short name.
@@ -29,6 +30,7 @@ type Provider struct {
 	client   *http.Client
 	sessions *sessions
 	creates  *creates
+	quota    *quota.Account
 }
 
 var _ providers.Provider = (*Provider)(nil)
@@ -49,11 +51,21 @@ func New(config Config) (*Provider, error) {
 	if client == nil {
 		client = newHTTPClient(config.RootCAs)
 	}
-	p := &Provider{config: config, client: client}
-	p.sessions = newSessions(&p.config, client)
+	account := config.Quota
+	if account == nil {
+		var err error
+		if account, err = quota.New(config.Plan(), quota.Settings{}, clock.RealClock{}, nil); err != nil {
+			return nil, fmt.Errorf("quota of Azure Container Instances: %w", err)
+		}
+	}
+	p := &Provider{config: config, client: client, quota: account}
+	p.sessions = newSessions(&p.config, client, account)
 	p.creates = newCreates(config.Clock, config.SettleTime)
 	return p, nil
 }
+
+// Quota is the account's request quota, which every call is counted against.
+func (p *Provider) Quota() *quota.Account { return p.quota }
 
 // Close closes idle connections. Calls under way go on.
 func (p *Provider) Close() { p.client.CloseIdleConnections() }
@@ -68,6 +80,9 @@ func (p *Provider) Location() providers.Location { return providers.Location{Reg
 // that the caller may see. secrets are values of the request that must not be
 // in it.
 func (p *Provider) do(ctx context.Context, op operation, secrets redactor, call func(context.Context, *session) error) error {
+	if op != opGet {
+		ctx = quota.With(ctx, op.priority)
+	}
 	j := &journey{}
 	s, err := p.sessions.get()
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	sdk "github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/containerinstance/armcontainerinstance/v2"
 
 	"github.com/autoburst/autoburst/providers"
+	"github.com/autoburst/autoburst/providers/quota"
 )
 
 // session is the SDK's clients with one credential. A client keeps its tokens
@@ -74,7 +75,7 @@ func (s *sessions) refused(used *session) { s.source.renew(used.credential) }
 // a lost answer, a PUT would restart the containers that the first one made.
 var noRetries = policy.RetryOptions{MaxRetries: -1}
 
-func newSessions(config *Config, client *http.Client) *sessions {
+func newSessions(config *Config, client *http.Client, account *quota.Account) *sessions {
 	s := &sessions{
 		subscription: config.SubscriptionID,
 		options: arm.ClientOptions{
@@ -82,7 +83,7 @@ func newSessions(config *Config, client *http.Client) *sessions {
 				Cloud:     config.Cloud,
 				Retry:     noRetries,
 				Telemetry: policy.TelemetryOptions{ApplicationID: "autoburst"},
-				Transport: managerTransport{client},
+				Transport: managerTransport{client, account},
 			},
 			// Registering needs a right on the whole subscription and minutes of
 			// waiting inside a call; the error says what to do instead.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/autoburst/autoburst/providers"
+	"github.com/autoburst/autoburst/providers/quota"
 )
 
 // journey notes how far one call came, because the SDK's errors do not say: a
@@ -42,27 +43,46 @@ func withJourney(ctx context.Context, j *journey) context.Context {
 
 // managerTransport and authorityTransport are the two ways out: to the resource
 // manager and to the authority that issues tokens.
-type managerTransport struct{ client *http.Client }
+type managerTransport struct {
+	client *http.Client
+	quota  *quota.Account
+}
 
 func (t managerTransport) Do(req *http.Request) (*http.Response, error) {
+	ctx := req.Context()
+	permit, err := t.quota.Take(ctx, quotaOf(req.Method), quota.PriorityOf(ctx))
+	if err != nil {
+		return nil, err
+	}
 	if req.Method != http.MethodGet {
-		if err := providers.NotPermitted(req.Context(), req.Method); err != nil {
+		// After the wait: what was allowed before it may not be any more.
+		if err := providers.NotPermitted(ctx, req.Method); err != nil {
+			permit.Cancel()
 			return nil, err
 		}
 	}
-	j, ok := req.Context().Value(journeyKey{}).(*journey)
+	j, ok := ctx.Value(journeyKey{}).(*journey)
 	if !ok {
-		return t.client.Do(req)
+		j = &journey{}
 	}
 	// With TLS, GotConn comes after the handshake: before it, nothing of the
 	// request can have reached the server.
-	return t.client.Do(req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
+	resp, err := t.client.Do(req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn: func(httptrace.GotConnInfo) {
 			j.mu.Lock()
 			j.left = true
 			j.mu.Unlock()
 		},
 	})))
+	switch {
+	case err != nil && !j.sent():
+		permit.Cancel()
+	case err != nil:
+		permit.Done(nil) // it counts, and says nothing about the quota
+	default:
+		permit.Done(verdict(resp))
+	}
+	return resp, err
 }
 
 type authorityTransport struct{ client *http.Client }
@@ -88,7 +108,7 @@ func newHTTPClient(roots *x509.CertPool) *http.Client {
 			TLSHandshakeTimeout:   10 * time.Second,
 			ResponseHeaderTimeout: 60 * time.Second,
 			ForceAttemptHTTP2:     true,
-			MaxIdleConnsPerHost:   32,
+			MaxIdleConnsPerHost:   128,
 			IdleConnTimeout:       90 * time.Second,
 		},
 		// Neither service redirects; following one would carry a token or a

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/autoburst/autoburst/providers"
+	"github.com/autoburst/autoburst/providers/quota"
 )
 
 const (
@@ -74,6 +75,7 @@ func (p *Provider) survey(ctx context.Context, m members, all bool) ([]providers
 	case <-ctx.Done():
 		return nil, &providers.Error{Class: providers.Unavailable, Operation: actionStatus, Code: "GaveUp", Message: "an earlier question is still being answered"}
 	}
+	ctx = quota.With(ctx, quota.Listing)
 	answers, err := p.statuses(ctx, m)
 	if err != nil {
 		return nil, err

@@ -19,14 +19,15 @@ import (
 	"github.com/aliyun/alibaba-cloud-sdk-go/sdk/requests"
 
 	"github.com/autoburst/autoburst/providers"
+	"github.com/autoburst/autoburst/providers/quota"
 )
 
 const (
 	apiVersion  = "2018-08-08"
 	dialTimeout = 5 * time.Second
-	// idlePerHost keeps connections for a burst of creates; the default of two
-	// would make most of them shake hands anew.
-	idlePerHost = 32
+	// idlePerHost keeps connections for a burst of creates and deletes; the
+	// default of two would make most of them shake hands anew.
+	idlePerHost = 128
 	// maxAnswer bounds what is read of one answer. The largest published one is
 	// a log of 1 MiB.
 	maxAnswer = 16 << 20
@@ -41,11 +42,12 @@ type client struct {
 	timeout          time.Duration
 	credentials      CredentialSource
 	transport        *http.Transport
+	quota            *quota.Account
 }
 
-func newClient(cfg *Config) *client {
+func newClient(cfg *Config, account *quota.Account) *client {
 	c := &client{
-		region: cfg.Region, endpoint: cfg.Endpoint,
+		quota: account, region: cfg.Region, endpoint: cfg.Endpoint,
 		timeout: cfg.Timeout, credentials: cfg.Credentials,
 		transport: &http.Transport{
 			Proxy:                 http.ProxyFromEnvironment,
@@ -102,10 +104,21 @@ func credentialsError(action string, err error) error {
 }
 
 func (c *client) callAs(ctx context.Context, key Credentials, action string, eff effect, form members, out any) (err error) {
+	f := failure{action: action, effect: eff, secrets: form.secrets(key)}
+	permit, err := c.quota.Take(ctx, action, priorityOf(ctx, action))
+	if err != nil {
+		return f.notPermitted(err)
+	}
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	trip := &roundTrip{ctx: ctx, base: c.transport, action: action, effect: eff}
-	f := failure{action: action, effect: eff, secrets: form.secrets(key)}
+	defer func() {
+		if trip.sent.Load() {
+			permit.Done(err)
+		} else {
+			permit.Cancel()
+		}
+	}()
 
 	// The SDK asserts types of members of error answers without looking.
 	defer func() {

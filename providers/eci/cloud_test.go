@@ -91,6 +91,9 @@ func (c *cloud) provider(t testing.TB, edits ...func(*eci.Config)) *eci.Provider
 	for _, edit := range edits {
 		edit(&cfg)
 	}
+	if cfg.Quota == nil {
+		cfg.Quota = providertest.Unbounded(t, cfg.Plan())
+	}
 	p, err := eci.New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -108,14 +111,18 @@ func TestConformance(t *testing.T) {
 func testConformance(t *testing.T, inMetadataCase bool) {
 	providertest.Run(t, func(t *testing.T) *providertest.Harness {
 		c := newCloud(t, func(o *emulator.Options) { o.StatusInMetadataCase, o.PageSize = inMetadataCase, 20 })
+		p := c.provider(t)
 		return &providertest.Harness{
-			Provider:   c.provider(t),
+			Provider:   p,
 			ClusterUID: "cluster-a", NodeName: "burst-eci",
 			Sibling: func(t testing.TB, clusterUID, nodeName string) providers.Provider {
 				return c.provider(t, func(cfg *eci.Config) { cfg.ClusterUID, cfg.NodeName = clusterUID, nodeName })
 			},
-			Inject:    c.inject,
-			Heal:      c.ClearFaults,
+			Inject: c.inject,
+			Heal: func() {
+				c.ClearFaults()
+				providertest.Reopen(p.Quota())
+			},
 			Revoke:    func() { c.SetAccessKeys(emulator.AccessKey{ID: keyID, Secret: "rotated-away"}) },
 			Restore:   func() { c.SetAccessKeys(emulator.AccessKey{ID: keyID, Secret: keySecret}) },
 			Made:      c.made,

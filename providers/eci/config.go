@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"github.com/autoburst/autoburst/providers/quota"
 )
 
 // Config is what a [Provider] needs to know of the account and the network.
@@ -32,6 +34,10 @@ type Config struct {
 	// bears as tags. At most 128 characters each. Required.
 	ClusterUID, NodeName string
 
+	// AccountID is the Alibaba Cloud account, by which agents that share its
+	// request quotas find each other. Empty is the ID of the access key. It is
+	// needed only where such agents have different keys.
+	AccountID string
 	// ResourceGroupID is the resource group of the groups; empty is the
 	// account's default.
 	ResourceGroupID string
@@ -44,8 +50,12 @@ type Config struct {
 	Endpoint string
 	// RootCAs verify the endpoint; nil is the system's set.
 	RootCAs *x509.CertPool
-	// Timeout bounds one call of the API; zero is 15 seconds.
+	// Timeout bounds one call of the API; zero is 15 seconds. It begins when the
+	// quota has allowed the call.
 	Timeout time.Duration
+	// Quota is the account's request quota, made of [Config.Plan]; nil is one with
+	// the documented quotas, all for this provider.
+	Quota *quota.Account
 }
 
 const (
@@ -69,6 +79,7 @@ const (
 //	ECI_SECURITY_TOKEN_FILE
 //	ECI_ZONE            zone of the VSwitches
 //	ECI_RESOURCE_GROUP  resource group ID
+//	ECI_ACCOUNT_ID      account that agents with different keys share
 //	ECI_RAM_ROLE        RAM role of the containers
 //	ECI_ENDPOINT        host or host:port of the API
 //	ECI_CA_FILE         PEM certificates that verify the endpoint
@@ -88,6 +99,7 @@ func ConfigFromEnv(getenv func(string) string) (Config, error) {
 		Region:          required("ECI_REGION", "the region of the container groups, such as cn-hangzhou"),
 		SecurityGroupID: required("ECI_SECURITY_GROUP", "the ID of a security group of the VSwitch's VPC (sg-…)"),
 		Zone:            strings.TrimSpace(getenv("ECI_ZONE")),
+		AccountID:       strings.TrimSpace(getenv("ECI_ACCOUNT_ID")),
 		ResourceGroupID: strings.TrimSpace(getenv("ECI_RESOURCE_GROUP")),
 		RAMRole:         strings.TrimSpace(getenv("ECI_RAM_ROLE")),
 		Endpoint:        strings.TrimSpace(getenv("ECI_ENDPOINT")),

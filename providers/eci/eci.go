@@ -16,8 +16,11 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/utils/clock"
+
 	"github.com/autoburst/autoburst/policy/burstable"
 	"github.com/autoburst/autoburst/providers"
+	"github.com/autoburst/autoburst/providers/quota"
 )
 
 // Name is the cloud's short name.
@@ -50,8 +53,18 @@ func New(cfg Config) (*Provider, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("settings of Alibaba Cloud ECI: %w", err)
 	}
-	return &Provider{cfg: cfg, client: newClient(&cfg), inventory: newInventory()}, nil
+	account := cfg.Quota
+	if account == nil {
+		var err error
+		if account, err = quota.New(cfg.Plan(), quota.Settings{}, clock.RealClock{}, nil); err != nil {
+			return nil, fmt.Errorf("quota of Alibaba Cloud ECI: %w", err)
+		}
+	}
+	return &Provider{cfg: cfg, client: newClient(&cfg, account), inventory: newInventory()}, nil
 }
+
+// Quota is the account's request quota, which every call is counted against.
+func (p *Provider) Quota() *quota.Account { return p.client.quota }
 
 // Close gives up idle connections.
 func (p *Provider) Close() { p.client.transport.CloseIdleConnections() }
@@ -72,7 +85,7 @@ func (p *Provider) Check(ctx context.Context) error {
 	m := p.owned()
 	m.integer("Limit", 1)
 	var answer describeAnswer
-	return p.client.call(ctx, actionDescribe, reads, m, &answer)
+	return p.client.call(quota.With(ctx, quota.Listing), actionDescribe, reads, m, &answer)
 }
 
 // Create starts a group. The ClientToken, made of the pod's UID, lets the
@@ -114,7 +127,7 @@ func (p *Provider) created(ctx context.Context, o providers.Owner, mismatch *pro
 	m := p.owned()
 	m.set(element("Tag", 2)+".Key", tagUID)
 	m.set(element("Tag", 2)+".Value", o.PodUID)
-	groups, err := p.describe(ctx, m)
+	groups, err := p.describe(quota.With(ctx, quota.Confirming), m)
 	if err != nil {
 		// Whether there is a group is not known; asking again is right.
 		e := *mismatch
@@ -144,7 +157,7 @@ func (p *Provider) Delete(ctx context.Context, id string) error {
 	case "", providers.Throttled, providers.Unauthorized, providers.Unavailable:
 		return err
 	}
-	switch g, look := p.find(ctx, id, false); {
+	switch g, look := p.find(quota.With(ctx, quota.Confirming), id, false); {
 	case providers.ClassOf(look) == providers.NotFound:
 		return nil
 	case look == nil && g.Status == statusTerminating:

@@ -172,6 +172,16 @@ func (f *failure) classify(ctx context.Context, err error, trip *roundTrip) *pro
 	}
 }
 
+// notPermitted is the error about a call that was not made, as the quota did not
+// allow it in time.
+func (f *failure) notPermitted(err error) *providers.Error {
+	var own *providers.Error
+	if errors.As(err, &own) {
+		return own
+	}
+	return f.error(providers.Unavailable, "Canceled", "the call was given up before the request quota allowed it")
+}
+
 // cause is the innermost part of a network error, without the URL that
 // *url.Error puts before it.
 func cause(err error) string {

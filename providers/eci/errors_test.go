@@ -268,7 +268,7 @@ func TestUnreachableEndpoint(t *testing.T) {
 func TestUntrustedEndpoint(t *testing.T) {
 	called := false
 	p := served(t, func(http.ResponseWriter, *http.Request) { called = true })
-	p.client.transport = newClient(&p.cfg).transport // knows the system's roots only
+	p.client.transport = newClient(&p.cfg, p.Quota()).transport // knows the system's roots only
 	_, err := p.Create(t.Context(), hushSpec())
 	wantHush(t, err)
 	if c := providers.ClassOf(err); c != providers.Unavailable || called {
@@ -374,10 +374,12 @@ func TestRetryAfter(t *testing.T) {
 
 func TestContextEndsTheCall(t *testing.T) {
 	release := make(chan struct{})
-	p := served(t, func(http.ResponseWriter, *http.Request) { <-release })
-	t.Cleanup(func() { close(release) })
 	ctx, cancel := context.WithCancel(t.Context())
-	time.AfterFunc(20*time.Millisecond, cancel)
+	p := served(t, func(http.ResponseWriter, *http.Request) {
+		cancel() // the request has arrived
+		<-release
+	})
+	t.Cleanup(func() { close(release) })
 	start := time.Now()
 	_, err := p.Create(ctx, hushSpec())
 	wantHush(t, err)

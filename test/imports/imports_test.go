@@ -33,6 +33,7 @@ var rules = map[string][]string{
 	"webhook/...":            {"policy/store", "policy/controller", "vnode", "providers/...", virtualKubelet, alibaba, azure},
 	"vnode":                  {"webhook/...", "policy", "policy/store", "policy/controller", "providers/eci", "providers/aci", alibaba, azure},
 	"providers":              {"webhook/...", "vnode", "policy", "policy/store", "policy/controller", "providers/eci", "providers/aci", virtualKubelet, alibaba, azure},
+	"providers/quota":        {"webhook/...", "vnode", "policy", "policy/store", "policy/controller", "providers/eci", "providers/aci", virtualKubelet, alibaba, azure, clientGo, prometheus},
 	"providers/eci":          {"webhook/...", "vnode", "policy", "policy/store", "policy/controller", "providers/aci", virtualKubelet, azure},
 	"providers/aci":          {"webhook/...", "vnode", "policy", "policy/store", "policy/controller", "providers/eci", virtualKubelet, alibaba},
 	"providers/providertest": {"webhook/...", "vnode", "policy", "policy/store", "policy/controller", "providers/eci", "providers/aci", virtualKubelet, alibaba, azure},

@@ -24,12 +24,12 @@ virtualNodes:
   taint: {key: alibabacloud.com/eci} # as in the articles that the classic providers are known by
   eci: {region: %s, vSwitch: %s, securityGroup: %s, endpoint: "%s"}
   credentials: {existingSecret: eci-credentials}
-  env: {ECI_CA_FILE: "%s"}
+  env: {ECI_CA_FILE: "%s", CLOUD_QUOTA: unlimited} # as the emulated account is, unless a test limits both
 - name: %s
   provider: aci
   aci: {region: %s, resourceGroup: %s, subscriptionId: %s, tenantId: %s, authorityHost: "%s", endpoint: "%[13]s"}
   credentials: {existingSecret: aci-credentials}
-  env: {ACI_CA_FILE: "%s"}
+  env: {ACI_CA_FILE: "%s", CLOUD_QUOTA: unlimited}
 `, p.balancer.Address(),
 		ECINode, ECIRegion, ECIVSwitch, ECISecurityGroup, p.ECI.Address, p.ECI.CAFile,
 		ACINode, ACIRegion, ACIResourceGroup, ACISubscription, ACITenant, p.ACI.URL(), p.ACI.CAFile)
