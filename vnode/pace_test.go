@@ -1,6 +1,7 @@
 package vnode
 
 import (
+	"container/heap"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -72,6 +73,20 @@ func TestPace(t *testing.T) {
 // playFor is for how long pods are played.
 const playFor = 4 * time.Hour
 
+// lives are in the order in which they are read.
+type lives []*life
+
+func (l lives) Len() int           { return len(l) }
+func (l lives) Less(i, j int) bool { return l[i].next < l[j].next }
+func (l lives) Swap(i, j int)      { l[i], l[j] = l[j], l[i] }
+func (l *lives) Push(x any)        { *l = append(*l, x.(*life)) }
+
+func (l *lives) Pop() any {
+	last := (*l)[len(*l)-1]
+	*l = (*l)[:len(*l)-1]
+	return last
+}
+
 type paceFigures struct {
 	perMinute, share float64
 	mean, highest    time.Duration
@@ -84,30 +99,21 @@ func spread(rng *rand.Rand, mean time.Duration, by float64) time.Duration {
 // playPace lets time pass from read to read.
 func playPace(mix []func(*rand.Rand, func(life))) paceFigures {
 	rng := rand.New(rand.NewPCG(1, 2))
-	var all []*life
+	all := &lives{}
 	origin := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	for _, part := range mix {
 		part(rng, func(l life) {
 			l.c.enter(starting, "", origin.Add(l.made))
 			l.c.readAt = origin.Add(l.made)
 			l.next = l.made + l.c.wait(2*time.Second, nil)
-			all = append(all, &l)
+			heap.Push(all, &l)
 		})
 	}
 	learnt := newSpans()
 	var late []time.Duration
 	reads, minutes, theirs := 0, 0.0, 0.0
-	for {
-		// The pods are few: the next is found by looking at each that is there.
-		var l *life
-		for _, x := range all {
-			if l == nil || x.next < l.next {
-				l = x
-			}
-		}
-		if l == nil || l.next > playFor {
-			break
-		}
+	for all.Len() > 0 && (*all)[0].next <= playFor {
+		l := (*all)[0]
 		now := l.next
 		reads++
 		up, in := l.made+l.start, l.made+l.start+l.run
@@ -118,7 +124,7 @@ func playPace(mix []func(*rand.Rand, func(life))) paceFigures {
 			learnt.learn(l.owner, l.run)
 			minutes += (in - l.made).Minutes()
 			theirs += 24*(in-l.made).Minutes() + 12*l.kept.Minutes()
-			all = slices.DeleteFunc(all, func(x *life) bool { return x == l })
+			heap.Pop(all)
 			continue
 		case now >= up && !l.seenUp:
 			late = append(late, now-up)
@@ -131,8 +137,9 @@ func playPace(mix []func(*rand.Rand, func(life))) paceFigures {
 			l.c.enter(s, l.owner, origin.Add(up))
 		}
 		l.next = now + l.c.wait(2*time.Second, learnt)
+		heap.Fix(all, 0)
 	}
-	for _, l := range all {
+	for _, l := range *all {
 		minutes += (playFor - l.made).Minutes()
 		theirs += 24 * (playFor - l.made).Minutes()
 	}

@@ -355,3 +355,26 @@ func TestPanicInALookAtTheCloud(t *testing.T) {
 		b.phase("web", corev1.PodRunning)
 	})
 }
+
+// TestFractionsOfASecondAreNoChange: the API server keeps whole seconds, a cloud may
+// tell more.
+func TestFractionsOfASecondAreNoChange(t *testing.T) {
+	eachKind(t, func(t *testing.T, k kind) {
+		b := newBed(t, testPod("web"))
+		b.as(k)
+		b.start()
+		b.groups("g-uid-web")
+		status := running("app")
+		at := metav1.NewTime(time.Now().Add(123 * time.Millisecond))
+		status.Containers[0].State.Running.StartedAt = at
+		status.Containers[0].LastTerminationState.Terminated = &corev1.ContainerStateTerminated{ExitCode: 1, StartedAt: at, FinishedAt: at}
+		b.cloud.set("g-uid-web", status)
+		b.phase("web", corev1.PodRunning)
+		b.settle(time.Second)
+		patches := b.writes()["patch pods"]
+		b.settle(10 * time.Minute)
+		if n := b.writes()["patch pods"] - patches; n != 0 {
+			t.Errorf("%d writes of a status that is the same", n)
+		}
+	})
+}

@@ -138,6 +138,8 @@ func containerStatuses(pod *corev1.Pod, containers []corev1.Container, before, r
 		st := corev1.ContainerStatus{}
 		if i := slices.IndexFunc(reported, func(s corev1.ContainerStatus) bool { return s.Name == c.Name }); i >= 0 {
 			st = *reported[i].DeepCopy()
+			inSeconds(&st.State)
+			inSeconds(&st.LastTerminationState)
 		}
 		old := corev1.ContainerStatus{}
 		if i := slices.IndexFunc(before, func(s corev1.ContainerStatus) bool { return s.Name == c.Name }); i >= 0 {
@@ -181,6 +183,17 @@ func containerStatuses(pod *corev1.Pod, containers []corev1.Container, before, r
 		list = append(list, st)
 	}
 	return list
+}
+
+// inSeconds drops what the API server would drop of the times: a status with it
+// would differ from the pod's for ever, and be written again each time.
+func inSeconds(s *corev1.ContainerState) {
+	if r := s.Running; r != nil {
+		r.StartedAt = r.StartedAt.Rfc3339Copy()
+	}
+	if t := s.Terminated; t != nil {
+		t.StartedAt, t.FinishedAt = t.StartedAt.Rfc3339Copy(), t.FinishedAt.Rfc3339Copy()
+	}
 }
 
 // final tells whether a container that ended so is never started again.
