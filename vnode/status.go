@@ -145,6 +145,8 @@ func containerStatuses(pod *corev1.Pod, containers []corev1.Container, before, r
 		}
 		st.Name = c.Name
 		st.Image = cmp.Or(st.Image, c.Image)
+		wholeSeconds(&st.State)
+		wholeSeconds(&st.LastTerminationState)
 		if st.State == (corev1.ContainerState{}) {
 			st.State.Waiting = &corev1.ContainerStateWaiting{}
 		}
@@ -181,6 +183,17 @@ func containerStatuses(pod *corev1.Pod, containers []corev1.Container, before, r
 		list = append(list, st)
 	}
 	return list
+}
+
+// wholeSeconds drops the parts of seconds that the API does not keep: with them a
+// status would differ from the one that was written, and be written at each look.
+func wholeSeconds(s *corev1.ContainerState) {
+	if r := s.Running; r != nil {
+		r.StartedAt = r.StartedAt.Rfc3339Copy()
+	}
+	if t := s.Terminated; t != nil {
+		t.StartedAt, t.FinishedAt = t.StartedAt.Rfc3339Copy(), t.FinishedAt.Rfc3339Copy()
+	}
 }
 
 // final tells whether a container that ended so is never started again.

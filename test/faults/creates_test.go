@@ -136,10 +136,10 @@ func TestC28InvalidPod(t *testing.T) {
 		p := b.pod("odd", func(p *corev1.Pod) {
 			p.Spec.Volumes = []corev1.Volume{{Name: "logs", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/var/log"}}}}
 			p.Spec.HostNetwork = true
-			p.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{Privileged: ptr.To(true)}
+			p.Spec.Containers[0].Ports = []corev1.ContainerPort{{ContainerPort: 80, HostPort: 80}}
 		})
 		failed := b.wait("odd", "is refused", phase(corev1.PodFailed))
-		for _, field := range []string{"spec.volumes[0].hostPath", "spec.hostNetwork", "spec.containers[0].securityContext.privileged"} {
+		for _, field := range []string{"spec.volumes[0].hostPath", "spec.hostNetwork", "spec.containers[0].ports[0].hostPort"} {
 			if !strings.Contains(failed.Status.Message, field) {
 				b.Errorf("the message does not name %s: %s", field, failed.Status.Message)
 			}
