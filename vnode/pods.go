@@ -25,6 +25,10 @@ const (
 	// recreations is how often a group that vanished before its pod ran is made
 	// anew before the pod fails.
 	recreations = 3
+	// failuresToTell is how often in a row the work on a pod must have failed
+	// before the pod says that its group cannot be deleted: a group that is in
+	// transition is refused once or twice.
+	failuresToTell = 3
 	// deleteAgain is when an accepted deletion that shows no effect is repeated.
 	deleteAgain = 30 * time.Second
 )
@@ -259,6 +263,10 @@ func (r *reconciler) vanished(ctx context.Context, uid types.UID, v view) error 
 // API server once the cloud has confirmed that the group is gone.
 func (r *reconciler) endPod(ctx context.Context, uid types.UID, v view) (time.Duration, error) {
 	gone, after, err := r.removeGroups(ctx, uid, v.groups)
+	if err != nil && v.failures >= failuresToTell {
+		r.events.pod(v.pod, occurrence{warning: true, reason: reasonNotDeleted, key: string(providers.ClassOf(err)),
+			message: "The cloud does not delete the pod's container group, which costs money until it does; it is asked again. " + cut(err.Error(), eventMessageLimit/2)})
+	}
 	if err != nil || !gone {
 		return after, err
 	}

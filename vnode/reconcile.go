@@ -130,6 +130,11 @@ func (r *reconciler) guarded(ctx context.Context, uid types.UID) (after time.Dur
 		if p := recover(); p != nil {
 			r.metrics.panics.Inc()
 			r.log.Error("panic in the work on a pod", "uid", uid, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			if pod := r.pods.byUID(uid); pod != nil {
+				// What it panicked with may hold anything: it is in the log only.
+				r.events.pod(pod, occurrence{warning: true, reason: reasonInternal, message: "The agent of virtual node " + r.cfg.Node.Name +
+					" failed in its work on this pod, and tries again. Its log says more: please report it as a bug."})
+			}
 			after, err = 0, fmt.Errorf("panic: %v", p)
 		}
 	}()
@@ -169,6 +174,8 @@ type view struct {
 	lost    int
 	started time.Time
 	wait    time.Duration
+	// failures is how often in a row the work on the pod has failed.
+	failures int
 }
 
 func (r *reconciler) look(uid types.UID) view {
@@ -188,7 +195,7 @@ func (r *reconciler) look(uid types.UID) view {
 		}
 	}
 	v := view{
-		pod: rec.newest(pod), absent: rec.absent, lost: rec.lost, started: rec.started,
+		pod: rec.newest(pod), absent: rec.absent, lost: rec.lost, started: rec.started, failures: rec.failures,
 		proven: rec.doubt.IsZero() || l.listed.After(rec.doubt),
 		wait:   max(0, rec.notBefore.Sub(now)),
 	}

@@ -33,6 +33,10 @@ const (
 	reasonConfigError   = "CreateContainerConfigError"
 	reasonStatusUnknown = "ContainerStatusUnknown"
 	reasonPullFailed    = "ErrImagePull"
+
+	// Reasons of events only.
+	reasonInternal   = "InternalError"
+	reasonNotDeleted = "GroupNotDeleted"
 )
 
 // exitKilled is the exit code that the kubelet reports for a container whose

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -39,6 +40,7 @@ type bed struct {
 	cloud
 	node, ns string
 	tap      *cluster.Tap
+	clock    *fastClock // nil where the cloud has the real time
 
 	client  kubernetes.Interface // an administrator's
 	history *history
@@ -79,6 +81,10 @@ func newBed(t *testing.T, cloud string, o cloudOptions) *bed {
 	var err error
 	if b.tap, err = system.NewTap(); err != nil {
 		t.Fatal(err)
+	}
+	if o.speed > 0 {
+		b.clock = newFastClock(t, o.speed)
+		o.clock = b.clock
 	}
 	b.cloud = newCloud(t, cloud, o)
 	b.history = newHistory(b.ns)
@@ -337,8 +343,8 @@ func (a *insideAgent) stop() {
 }
 
 // runInside starts an agent in this process, with the intervals of a real one
-// on that clock. wrap may stand between it and the cloud.
-func (b *bed) runInside(clk *fastClock, edit func(*vnode.Config), wrap func(providers.Provider) providers.Provider) *insideAgent {
+// on the bed's clock. wrap may stand between it and the cloud.
+func (b *bed) runInside(edit func(*vnode.Config), wrap func(providers.Provider) providers.Provider) *insideAgent {
 	b.Helper()
 	path, err := b.kubeconfig(b.Context())
 	if err != nil {
@@ -353,7 +359,7 @@ func (b *bed) runInside(clk *fastClock, edit func(*vnode.Config), wrap func(prov
 	if err != nil {
 		b.Fatal(err)
 	}
-	provider, err := b.providerOf(clusterUID, b.node, clk)
+	provider, err := b.providerOf(clusterUID, b.node, b.clock)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -368,7 +374,7 @@ func (b *bed) runInside(clk *fastClock, edit func(*vnode.Config), wrap func(prov
 		edit(&c)
 	}
 	a := &insideAgent{log: &logBuffer{}, metrics: prometheus.NewRegistry(), done: make(chan error, 1)}
-	agent, err := vnode.New(c, client, provider, clk, slog.New(slog.NewTextHandler(a.log, nil)), vnode.NewMetrics(a.metrics))
+	agent, err := vnode.New(c, client, provider, b.clock, slog.New(slog.NewTextHandler(a.log, nil)), vnode.NewMetrics(a.metrics))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -380,6 +386,44 @@ func (b *bed) runInside(clk *fastClock, edit func(*vnode.Config), wrap func(prov
 	b.mu.Unlock()
 	b.waitReady()
 	return a
+}
+
+// counter is the sum of a metric's series, of one operation if it is named.
+func (a *insideAgent) counter(t *testing.T, name, operation string) float64 {
+	t.Helper()
+	families, err := a.metrics.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := 0.0
+	for _, f := range families {
+		if f.GetName() != name {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			if operation == "" || slices.ContainsFunc(m.GetLabel(), func(l *dto.LabelPair) bool { return l.GetValue() == operation }) {
+				sum += m.GetCounter().GetValue()
+			}
+		}
+	}
+	return sum
+}
+
+// residentMemory is what the newest agent's process holds, in bytes.
+func (b *bed) residentMemory() int {
+	b.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", b.agent().Process.PID()))
+	if err != nil {
+		b.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		var kb int
+		if _, err := fmt.Sscanf(line, "VmRSS: %d kB", &kb); err == nil {
+			return kb << 10
+		}
+	}
+	b.Fatal("/proc/PID/status has no VmRSS")
+	return 0
 }
 
 // logBuffer keeps what an agent in this process logs.

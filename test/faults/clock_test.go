@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/utils/clock"
 	clocktesting "k8s.io/utils/clock/testing"
 )
 
@@ -40,14 +41,26 @@ func newFastClock(t *testing.T, speed int64) *fastClock {
 	return c
 }
 
-// pass waits until that much has passed on the clock.
-func (c *fastClock) pass(t *testing.T, d time.Duration) {
-	t.Helper()
-	timer := c.NewTimer(d)
+// pass waits until that much has passed on the bed's clock.
+func (b *bed) pass(d time.Duration) {
+	b.Helper()
+	timer := b.clock.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C():
-	case <-t.Context().Done():
-		t.Fatal("the test ended before the time had passed")
+	case <-b.Context().Done():
+		b.Fatal("the test ended before the time had passed")
 	}
 }
+
+// skewedClock is the real time and a difference.
+type skewedClock struct {
+	clock.RealClock
+	by time.Duration
+}
+
+// Now is what the clock shows.
+func (c skewedClock) Now() time.Time { return c.RealClock.Now().Add(c.by) }
+
+// Since is how long ago the clock showed a time.
+func (c skewedClock) Since(at time.Time) time.Duration { return c.Now().Sub(at) }

@@ -76,6 +76,9 @@ type cloud interface {
 
 // cloudOptions set up a cloud.
 type cloudOptions struct {
+	// speed is how fast the clock of the cloud and of agents in this process
+	// runs; zero is the real clock.
+	speed int64
 	clock clock.Clock
 	// timing is quick if it is nil.
 	timing *sim.Timing
@@ -84,6 +87,8 @@ type cloudOptions struct {
 	// own.
 	pageSize int
 	images   func(string) sim.ImageVerdict
+	// processes makes containers with a command real processes.
+	processes bool
 }
 
 // quick is a cloud in which a pod runs within a fifth of a second.
@@ -98,7 +103,7 @@ func (o cloudOptions) sim() sim.Config {
 	if plan == nil {
 		plan = planOf
 	}
-	return sim.Config{Clock: o.clock, Timing: timing, Plan: plan, Images: o.images}
+	return sim.Config{Clock: o.clock, Timing: timing, Plan: plan, Images: o.images, HostCommands: o.processes}
 }
 
 // planOf makes a container of the image exit:N end with N after a moment, and

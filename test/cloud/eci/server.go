@@ -1,6 +1,7 @@
 package eci
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -178,7 +179,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.answerError(w, r, c, err)
 		return
 	}
-	s.hooks.Before(sim.Passage{Action: c.action, Target: form.Get("ContainerGroupId")})
+	named := cmp.Or(form.Get("ContainerGroupId"), form.Get("ContainerGroupIds"))
+	s.hooks.Before(sim.Passage{Action: c.action, Target: named})
 	fault := s.faults.take(c.action, form)
 	if fault != nil && !fault.AfterEffect && s.spoil(w, r, c, fault) {
 		return
@@ -187,7 +189,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if changing[c.action] {
 		s.audit(c, refusal)
 	}
-	s.hooks.After(sim.Passage{Action: c.action, Target: c.target, Code: codeOf(refusal)})
+	s.hooks.After(sim.Passage{Action: c.action, Target: cmp.Or(c.target, named), Code: codeOf(refusal)})
 	if fault != nil && fault.AfterEffect && s.spoil(w, r, c, fault) {
 		return
 	}

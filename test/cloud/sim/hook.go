@@ -23,8 +23,9 @@ type Hook struct {
 // Passage is one call on its way.
 type Passage struct {
 	Action string
-	// Target is the group's id (ECI) or name (ACI), empty where the call names
-	// none: before the effect of ECI's create, and for lists.
+	// Target is the group's id (ECI; a JSON list where the call takes one) or name
+	// (ACI), empty where the call names none: before the effect of ECI's create,
+	// and for lists.
 	Target string
 	// Code is OK or the cloud's error code, empty before the effect.
 	Code string
