@@ -63,6 +63,8 @@ type record struct {
 	written *corev1.Pod
 	// started is when the agent took the pod on.
 	started time.Time
+	// settled is when the agent found that the pod had ended.
+	settled time.Time
 }
 
 // sighting is one group of a pod.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -228,6 +229,7 @@ func (r *reconciler) followGroup(ctx context.Context, uid types.UID, v view) (ti
 		})
 	}
 	st := runningStatus(v.pod, status, r.place(), v.started, now)
+	r.tellRestarts(v.pod, &st)
 	busy = !settled(&st) && st.Phase != corev1.PodSucceeded && st.Phase != corev1.PodFailed
 	r.change(uid, func(rec *record) { rec.busy = busy })
 	if err := r.writeStatus(ctx, uid, v, st); err != nil {
@@ -239,6 +241,20 @@ func (r *reconciler) followGroup(ctx context.Context, uid types.UID, v view) (ti
 		return 0, nil
 	default:
 		return r.interval(busy), nil
+	}
+}
+
+// tellRestarts says on a pod that is never to be restarted that the cloud did it.
+func (r *reconciler) tellRestarts(pod *corev1.Pod, st *corev1.PodStatus) {
+	if pod.Spec.RestartPolicy != corev1.RestartPolicyNever {
+		return
+	}
+	for _, c := range st.ContainerStatuses {
+		if c.RestartCount == 0 {
+			continue
+		}
+		r.events.pod(pod, occurrence{warning: true, reason: reasonRestarted, container: c.Name, key: strconv.Itoa(int(c.RestartCount)),
+			message: fmt.Sprintf("The cloud restarted container %s although the pod's restartPolicy is Never, for the %d. time. What the container had done may be done twice.", c.Name, c.RestartCount)})
 	}
 }
 
@@ -298,15 +314,26 @@ func (r *reconciler) endPod(ctx context.Context, uid types.UID, v view) (time.Du
 }
 
 // settle leaves the group of a pod that ended where it is, for its logs, until
-// the pod is deleted. A group that still runs although its pod has ended, for
+// the pod is deleted or the time for logs is over: groups that have ended count
+// against the account's quota. A group that still runs although its pod has ended, for
 // example because the pod was evicted, is removed.
 func (r *reconciler) settle(ctx context.Context, uid types.UID, v view) (time.Duration, error) {
-	r.change(uid, func(rec *record) { rec.busy = false })
+	var logs time.Duration // how long they are kept yet, by this agent's own clock
+	r.change(uid, func(rec *record) {
+		rec.busy = false
+		if now := r.clock.Now(); rec.settled.IsZero() {
+			rec.settled = now
+		}
+		logs = r.cfg.LogRetention - r.clock.Since(rec.settled)
+	})
 	var live []sighting
+	kept := false
 	for _, s := range v.groups {
 		if ended(s.group.Status) && !s.ending() {
-			if wasRefused(v.pod) {
-				live = append(live, s) // it has no logs
+			if wasRefused(v.pod) || logs <= 0 { // a refused pod has no logs
+				live = append(live, s)
+			} else {
+				kept = true
 			}
 			continue
 		}
@@ -323,6 +350,9 @@ func (r *reconciler) settle(ctx context.Context, uid types.UID, v view) (time.Du
 	gone, after, err := r.removeGroups(ctx, uid, live)
 	if err == nil && gone {
 		r.succeeded(uid)
+	}
+	if kept && (after == 0 || logs < after) {
+		after = logs
 	}
 	return after, err
 }

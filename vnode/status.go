@@ -34,9 +34,14 @@ const (
 	reasonStatusUnknown = "ContainerStatusUnknown"
 	reasonPullFailed    = "ErrImagePull"
 
+	// reasonReclaimed is the reason of the condition DisruptionTarget of a pod whose
+	// machine the cloud took away.
+	reasonReclaimed = "ReclaimedByCloud"
+
 	// Reasons of events only.
 	reasonInternal   = "InternalError"
 	reasonNotDeleted = "GroupNotDeleted"
+	reasonRestarted  = "RestartedByCloud"
 )
 
 // exitKilled is the exit code that the kubelet reports for a container whose
@@ -67,6 +72,9 @@ func runningStatus(pod *corev1.Pod, g *providers.GroupStatus, p place, started, 
 		st.Phase = cmp.Or(pod.Status.Phase, corev1.PodPending)
 	}
 	setConditions(pod, &st, now)
+	if g.Reclaimed && st.Phase == corev1.PodFailed {
+		setCondition(pod, &st, corev1.DisruptionTarget, true, reasonReclaimed, cmp.Or(st.Message, "The cloud took the machine of the container group away."), now)
+	}
 	return st
 }
 
