@@ -168,6 +168,7 @@ func TestC32CertificateReplaced(t *testing.T) {
 // nothing: pods start, end, are replaced and survive a restart of the agent as
 // ever.
 func TestC32ClockSkew(t *testing.T) {
+	t.Parallel()
 	for name, by := range map[string]time.Duration{"ahead": 10 * time.Minute, "behind": -10 * time.Minute} {
 		t.Run(name, func(t *testing.T) {
 			onBothClouds(t, cloudOptions{clock: skewedClock{by: by}}, func(b *bed) {

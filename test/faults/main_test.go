@@ -41,7 +41,7 @@ var nodes = map[string]*atomic.Int32{"eci": {}, "aci": {}}
 func nodeName(cloud string, i int) string { return fmt.Sprintf("faults-%s-%02d", cloud, i) }
 
 // atOnce is how many scenarios run at the same time: most of one is waiting.
-const atOnce = "5"
+const atOnce = "8"
 
 func TestMain(m *testing.M) {
 	flag.Parse()
