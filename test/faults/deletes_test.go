@@ -1,7 +1,9 @@
 package faults
 
 import (
+	"context"
 	"fmt"
+	"os/exec"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -228,6 +230,43 @@ func TestC30BurstThenMassDelete(t *testing.T) {
 		}
 		if limit := 256 << 20; !raceEnabled && b.residentMemory() > limit {
 			b.Errorf("the agent holds %d MB", b.residentMemory()>>20)
+		}
+	})
+}
+
+// A virtual node is drained, the command is killed half-way, and run again: it
+// goes on, and is done when the cloud holds no group of the node any more.
+func TestC24Drain(t *testing.T) {
+	onBothClouds(t, cloudOptions{plan: slowEnd(2 * time.Second)}, func(b *bed) {
+		b.start()
+		pods := b.pods(6, "pod")
+		b.waitRunning(pods...)
+		drain := func(ctx context.Context) (string, error) {
+			cmd := exec.CommandContext(ctx, system.Plugin(), "drain", b.node, "--force", "--timeout=90s", "--kubeconfig="+system.Kubeconfig)
+			out, err := cmd.CombinedOutput()
+			return string(out), err
+		}
+		ctx, kill := context.WithCancel(b.Context())
+		remove := b.Hook(sim.Hook{Action: b.action(remove), After: func(sim.Passage) { kill() }})
+		if out, err := drain(ctx); err == nil {
+			b.Errorf("the command was done before it was killed: %s", out)
+		}
+		kill()
+		remove()
+		if !b.nodeObject().Spec.Unschedulable {
+			b.Error("the node is not cordoned")
+		}
+		out, err := drain(b.Context())
+		if err != nil {
+			b.Fatalf("%v: %s", err, out)
+		}
+		if n := len(b.Fleet().Groups()); n != 0 {
+			b.Errorf("drain was done with %d groups in the cloud: %s", n, out)
+		}
+		for _, p := range pods {
+			if !b.gone(p) {
+				b.Errorf("pod %s is there", p.Name)
+			}
 		}
 	})
 }
