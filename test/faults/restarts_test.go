@@ -260,20 +260,35 @@ func TestC23StoppedDuringCreates(t *testing.T) {
 	})
 }
 
-// Two agents serve one node for a while, as when a rollout overlaps, and another
-// cluster has a node of the same name in the same account. Each pod has one
-// group, and the other cluster's groups are let alone, also when they look
-// abandoned.
+// Two agents run for one node, and another cluster has a node of the same name in
+// the same account. One of the two writes, and when it is killed the other goes
+// on within 20 s. Each pod has one group, and the other cluster's group is let
+// alone, also though none of the agents knows its pod.
 func TestC22TwoAgents(t *testing.T) {
 	onBothClouds(t, cloudOptions{}, func(b *bed) {
 		foreign := b.foreignGroup()
-		b.start()
-		b.startWith(b.Context())
+		leader := b.start()
+		first := b.tap
+		second, err := system.NewTap()
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.tap = second // finish closes it
+		defer first.Close()
+		b.startEnv(b.Context(), []string{"POD_NAME=second"})
 		pods := b.pods(12, "pod", policy(corev1.RestartPolicyNever))
 		b.waitRunning(pods...)
-		b.agents[0].Process.Kill()
+		b.sweeps(2)
+		if n := second.Count(writes); n != 0 {
+			b.Errorf("the agent that does not lead made %d writes", n)
+		}
+		leader.Process.Kill()
+		killed := time.Now()
 		more := b.pods(3, "more")
 		b.waitRunning(more...)
+		if took := time.Since(killed); took > 25*time.Second {
+			b.Errorf("the pods of the new leader ran %s after the old one was killed", took)
+		}
 		b.delete(pods[0])
 		b.forget(pods[1])
 		b.waitGroups(len(pods) + len(more) - 2 + 1)
@@ -291,6 +306,15 @@ func TestC22TwoAgents(t *testing.T) {
 			g.Remove()
 		}
 	})
+}
+
+// writes are the requests by which an agent that leads changes the cluster.
+func writes(r cluster.Request) bool {
+	switch r.Verb {
+	case "create", "update", "patch", "delete":
+		return r.Resource != "leases" && r.Resource != "tokenreviews" && r.Resource != "subjectaccessreviews"
+	}
+	return false
 }
 
 // A node object that somebody deletes comes back with its labels and taints, and

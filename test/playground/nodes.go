@@ -42,8 +42,9 @@ func (p *Playground) extraNodes() string {
 }
 
 // RunAgent starts an agent of a virtual node that the playground does not look
-// after: the caller ends it, and may start several for one node. Extra arguments
-// and variables win over the chart's.
+// after: the caller ends it. All stand for election by the name of the first pod,
+// as a container that is started again does, unless extraEnv has another POD_NAME.
+// Extra arguments and variables win over the chart's.
 func (p *Playground) RunAgent(ctx context.Context, node string, extraArgs, extraEnv []string) (*Agent, error) {
 	d, err := p.deployment(ctx, func(d appsv1.Deployment) bool { return d.Labels["autoburst.io/virtual-node"] == node })
 	if err != nil {
@@ -61,11 +62,12 @@ func (p *Playground) RunAgent(ctx context.Context, node string, extraArgs, extra
 	p.generation++
 	name := fmt.Sprintf("autoburst-vnode-%s-%d", node, p.generation)
 	p.mu.Unlock()
-	process, err := p.start(ctx, d, name, p.programs.agent, append([]string{
-		"--metrics-bind-address=127.0.0.1:" + ports[1], "--kubelet-bind-address=127.0.0.1", "--client-ca-file=" + p.CAFile(),
-	}, extraArgs...), append([]string{"KUBELET_PORT=" + ports[0], "VKUBELET_POD_IP=127.0.0.1"}, extraEnv...))
+	a := &Agent{Node: node, Pod: d.Name + "-0", Kubelet: "127.0.0.1:" + ports[0], Metrics: "127.0.0.1:" + ports[1]}
+	a.Process, err = p.start(ctx, d, name, p.programs.agent, append([]string{
+		"--metrics-bind-address=" + a.Metrics, "--kubelet-bind-address=127.0.0.1", "--client-ca-file=" + p.CAFile(),
+	}, extraArgs...), append([]string{"POD_NAME=" + a.Pod, "KUBELET_PORT=" + ports[0], "VKUBELET_POD_IP=127.0.0.1"}, extraEnv...))
 	if err != nil {
 		return nil, err
 	}
-	return &Agent{Process: process, Metrics: "127.0.0.1:" + ports[1]}, nil
+	return a, nil
 }
