@@ -87,6 +87,8 @@ type cloudOptions struct {
 	// own.
 	pageSize int
 	images   func(string) sim.ImageVerdict
+	// quota is how many groups of one vCPU the account may have; zero is no quota.
+	quota int
 	// processes makes containers with a command real processes.
 	processes bool
 }
@@ -149,6 +151,7 @@ func newECI(t *testing.T, o cloudOptions) *eciCloud {
 			SecurityGroups: []eci.SecurityGroup{{ID: playground.ECISecurityGroup, VpcID: "vpc-playground"}},
 		}},
 		Sim: o.sim(), PageSize: o.pageSize, TimestampWindow: longTime, TokenRetention: longTime,
+		MaxCPU: float64(o.quota),
 	})
 	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12})
 	if err != nil {
@@ -241,6 +244,9 @@ func newACI(t *testing.T, o cloudOptions) *aciCloud {
 		TokenLifetime: longTime,
 		Settings:      aci.Settings{PageSize: o.pageSize},
 	})
+	if o.quota > 0 {
+		server.Change(func(s *aci.Settings) { s.Quota = map[string]int{"ContainerGroups": o.quota} })
+	}
 	if err := server.Start(); err != nil {
 		t.Fatal(err)
 	}
