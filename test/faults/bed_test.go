@@ -228,7 +228,7 @@ func (b *bed) checkLogs() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	check := func(name, text string) {
-		for _, bad := range []string{"DATA RACE", "panic:", "is forbidden: User", playground.ECISecretKey, playground.ACIClientPassword} {
+		for _, bad := range []string{"DATA RACE", "\npanic: ", "is forbidden: User", playground.ECISecretKey, playground.ACIClientPassword} {
 			if strings.HasPrefix(bad, "is forbidden") && b.coldRoles {
 				continue
 			}

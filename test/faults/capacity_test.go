@@ -126,7 +126,7 @@ func TestC14QuotaExhausted(t *testing.T) {
 		}
 		for i, p := range ran {
 			b.delete(p)
-			b.must(45*time.Second, "another pod starts", func() error {
+			b.must(100*time.Second, "another pod starts", func() error {
 				n := 0
 				for _, p := range late {
 					if running(b.get(p.Name)) {

@@ -65,7 +65,7 @@ func TestC26ObjectAppearsLater(t *testing.T) {
 // name, and never lists or watches any; its memory does not know how many there
 // are.
 func TestC31ManySecrets(t *testing.T) {
-	const many, size = 10_000, 1 << 10
+	const many, size = 10_000, 4 << 10
 	onBothClouds(t, cloudOptions{}, func(b *bed) {
 		b.start()
 		b.sweeps(2)
@@ -104,15 +104,12 @@ func TestC31ManySecrets(t *testing.T) {
 		if n := b.tap.Count(func(r cluster.Request) bool { return r.Resource == "secrets" }); n == 0 {
 			b.Error("the agent never read the pod's Secret")
 		}
-		// The Secrets are many/2 KiB and more on the heap of whoever holds them.
-		if grown := b.residentMemory() - before; grown > many/2*size {
+		// Whoever held the Secrets would have grown by more than what they say.
+		if grown := b.residentMemory() - before; grown > many/2*size*3/4 {
 			b.Errorf("the agent grew by %d MB", grown>>20)
 		}
 		if _, ok := b.Fleet().Group(b.group(p).ID()); !ok || b.group(p).Phase() != sim.Running {
 			b.Error("the pod's group does not run")
-		}
-		if err := secrets.DeleteCollection(b.Context(), metav1.DeleteOptions{}, metav1.ListOptions{}); err != nil {
-			b.Error(err)
 		}
 	})
 }

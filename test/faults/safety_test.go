@@ -122,7 +122,8 @@ func TestC27ErrorsWithSecrets(t *testing.T) {
 		b.inject(fault{op: create, cut: true})
 		// ECI answers a wrong signature with all that was signed.
 		b.rotate("another-secret-of-the-account")
-		p := b.pod("pod", func(p *corev1.Pod) {
+		// One for each fault, so that none backs off for long.
+		pods := b.pods(4, "pod", func(p *corev1.Pod) {
 			p.Spec.ImagePullSecrets = []corev1.LocalObjectReference{{Name: "login"}}
 			p.Spec.Containers[0].Image = "registry.example.com/app:v1"
 			p.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "V", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{
@@ -131,7 +132,9 @@ func TestC27ErrorsWithSecrets(t *testing.T) {
 			p.Spec.Volumes = []corev1.Volume{{Name: "files", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "app"}}}}
 			p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "files", MountPath: "/files"}}
 		})
-		b.waitWaits("pod", v1alpha1.PodWaitingPrefix)
+		for _, p := range pods {
+			b.waitWaits(p.Name, v1alpha1.PodWaitingPrefix)
+		}
 		b.waitCondition(v1alpha1.CloudReachableCondition, corev1.ConditionFalse)
 		texts := map[string]string{}
 		collect := func() {
@@ -143,10 +146,12 @@ func TestC27ErrorsWithSecrets(t *testing.T) {
 				}
 				texts[name] += string(text)
 			}
-			for _, version := range b.history.of(p.UID) {
+			for _, version := range b.history.all() {
 				add("a status", version.Status)
 			}
-			add("an event", b.events(p))
+			for _, p := range pods {
+				add("an event", b.events(p))
+			}
 			add("the node", b.nodeObject())
 			log, err := os.ReadFile(b.agent().Process.Log)
 			if err != nil {
@@ -166,7 +171,7 @@ func TestC27ErrorsWithSecrets(t *testing.T) {
 		}
 		collect()
 		b.rotate(b.secret())
-		b.waitRunning(p)
+		b.waitRunning(pods...)
 		collect()
 		for where, text := range texts {
 			for what, secret := range secrets {
@@ -190,8 +195,7 @@ type panicky struct {
 // Create panics for the one pod.
 func (p panicky) Create(ctx context.Context, spec *providers.GroupSpec) (string, error) {
 	if spec.Owner.PodName == p.pod && p.on.Load() {
-		var broken map[string]string
-		broken["s3ntinel"] = spec.Owner.PodName
+		panic("a bug in the work on " + p.pod)
 	}
 	return p.Provider.Create(ctx, spec)
 }

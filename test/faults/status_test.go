@@ -14,6 +14,7 @@ import (
 
 	"github.com/autoburst/autoburst/test/cloud/sim"
 	"github.com/autoburst/autoburst/test/cluster"
+	"github.com/autoburst/autoburst/vnode"
 )
 
 // ECI takes the machine of a running pod away, as it does with spot instances;
@@ -47,7 +48,11 @@ func TestC15Reclaimed(t *testing.T) {
 // The cloud restarts groups by itself. The pods stay Running, their restart
 // counts rise, and a pod that is never to be restarted says so in an event.
 func TestC17RestartedByCloud(t *testing.T) {
-	onBothClouds(t, cloudOptions{}, func(b *bed) {
+	// At once: that a container of a pod which is never restarted has ended must not
+	// be seen in between, as it would be final.
+	prompt := quick()
+	prompt.Restart = 0
+	onBothClouds(t, cloudOptions{timing: &prompt}, func(b *bed) {
 		b.start()
 		for _, policy := range allPolicies {
 			name := strings.ToLower(string(policy))
@@ -133,8 +138,9 @@ func TestC25StatusWrittenByOthers(t *testing.T) {
 // for them, their exit codes stay, also when the cloud forgets them or the agent
 // removes the groups that nobody reads logs of any more.
 func TestC33EndedPodsKept(t *testing.T) {
-	onBothClouds(t, cloudOptions{speed: 3600}, func(b *bed) {
-		b.runInside(nil, nil)
+	const fast = 7200
+	onBothClouds(t, cloudOptions{speed: fast}, func(b *bed) {
+		b.runInside(func(c *vnode.Config) { c.SweepInterval, c.CheckInterval = 10*time.Minute, 10*time.Minute }, nil)
 		b.clock.speed.Store(1)
 		codes := map[string]int32{"done": 0, "failed": 3, "forgotten": 0}
 		b.ends["done"], b.ends["failed"], b.ends["forgotten"] = corev1.PodSucceeded, corev1.PodFailed, corev1.PodSucceeded
@@ -145,8 +151,8 @@ func TestC33EndedPodsKept(t *testing.T) {
 			b.wait(name, "has ended", phase(b.ends[name]))
 		}
 		b.group(b.get("forgotten")).Remove()
-		b.clock.speed.Store(60)
-		b.sweeps(2)
+		b.clock.speed.Store(fast)
+		b.sweeps(3)
 		var reads atomic.Int32
 		b.Hook(sim.Hook{Action: b.action(read), Before: func(p sim.Passage) {
 			// The health check of ACI reads a group that does not exist.
@@ -154,7 +160,6 @@ func TestC33EndedPodsKept(t *testing.T) {
 				reads.Add(1)
 			}
 		}})
-		b.clock.speed.Store(3600)
 		b.pass(12 * time.Hour)
 		if n := reads.Load(); n != 0 {
 			b.Errorf("%d reads of groups whose pods have ended", n)
