@@ -13,7 +13,9 @@ GOFLAGS_BUILD := -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 SYSTEM_TESTS := ./test/cluster/... ./test/e2e/... ./test/imports/...
 # These start a system of their own, and wait until the other is gone.
 OTHER_SYSTEM_TESTS := ./test/mutating/...
-UNIT_TESTS = $(filter-out $(shell go list $(SYSTEM_TESTS) $(OTHER_SYSTEM_TESTS)),$(shell go list ./...))
+# So do the scenarios of faults.
+FAULT_TESTS := ./test/faults/...
+UNIT_TESTS = $(filter-out $(shell go list $(SYSTEM_TESTS) $(OTHER_SYSTEM_TESTS) $(FAULT_TESTS)),$(shell go list ./...))
 
 .PHONY: help
 help: ## Show this list
@@ -37,6 +39,7 @@ test: control-plane ## Unit, integration and end-to-end tests, with the race det
 	go test -race -timeout 15m $(UNIT_TESTS)
 	go test -race -timeout 30m -count=1 $(SYSTEM_TESTS)
 	go test -race -timeout 10m -count=1 $(OTHER_SYSTEM_TESTS)
+	go test -race -timeout 15m -count=1 $(FAULT_TESTS)
 
 .PHONY: bench
 bench: control-plane ## Measure admission, late grants and bursts on a real control plane

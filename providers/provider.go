@@ -213,7 +213,10 @@ type GroupStatus struct {
 	// having accepted it, found no room for it; empty otherwise. No container of it
 	// has run.
 	Refused ErrorClass
-	PodIP   string
+	// Reclaimed is whether the group failed because the cloud took its machine
+	// away, as it does with spot instances.
+	Reclaimed bool
+	PodIP     string
 	// CPU and Memory are the sizes that the cloud bills, zero where unknown.
 	CPUMillis   int64
 	MemoryBytes int64

@@ -89,6 +89,8 @@ type record struct {
 	// found is the end of what the pod's status told when the agent started: the
 	// cloud's events up to then were seen by an earlier run.
 	found time.Time
+	// settled is when the agent found that the pod had ended.
+	settled time.Time
 }
 
 // sighting is one group of a pod.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,6 +27,10 @@ const (
 	// recreations is how often a group that vanished before its pod ran is made
 	// anew before the pod fails.
 	recreations = 3
+	// failuresToTell is how often in a row the work on a pod must have failed
+	// before the pod says that its group cannot be deleted: a group that is in
+	// transition is refused once or twice.
+	failuresToTell = 3
 	// deleteAgain is when an accepted deletion that shows no effect is repeated.
 	deleteAgain = 30 * time.Second
 )
@@ -254,12 +259,27 @@ func (r *reconciler) followGroup(ctx context.Context, uid types.UID, v view) (ti
 		})
 	}
 	st := runningStatus(v.pod, status, r.place(), v.started, now)
+	r.tellRestarts(v.pod, &st)
 	r.steer(uid, v.pod, &st, s, true)
 	if err := r.writeStatus(ctx, uid, v, st); err != nil {
 		return 0, err
 	}
 	r.succeeded(uid)
 	return 0, nil // the next look at the group brings it back
+}
+
+// tellRestarts says on a pod that is never to be restarted that the cloud did it.
+func (r *reconciler) tellRestarts(pod *corev1.Pod, st *corev1.PodStatus) {
+	if pod.Spec.RestartPolicy != corev1.RestartPolicyNever {
+		return
+	}
+	for _, c := range st.ContainerStatuses {
+		if c.RestartCount == 0 {
+			continue
+		}
+		r.events.pod(pod, occurrence{warning: true, reason: reasonRestarted, container: c.Name, key: strconv.Itoa(int(c.RestartCount)),
+			message: fmt.Sprintf("The cloud restarted container %s although the pod's restartPolicy is Never, for the %d. time. What the container had done may be done twice.", c.Name, c.RestartCount)})
+	}
 }
 
 // vanished ends a pod whose group is gone although nobody asked for it through
@@ -284,6 +304,10 @@ func (r *reconciler) vanished(ctx context.Context, uid types.UID, v view) error 
 func (r *reconciler) endPod(ctx context.Context, uid types.UID, v view) (time.Duration, error) {
 	r.change(uid, func(rec *record) { rec.course.enter(unread, "", time.Time{}) })
 	gone, after, err := r.removeGroups(ctx, uid, v.groups)
+	if err != nil && v.failures >= failuresToTell {
+		r.events.pod(v.pod, occurrence{warning: true, reason: reasonNotDeleted, key: string(providers.ClassOf(err)),
+			message: "The cloud does not delete the pod's container group, which costs money until it does; it is asked again. " + cut(err.Error(), eventMessageLimit/2)})
+	}
 	if err != nil || !gone {
 		return after, err
 	}
@@ -315,18 +339,27 @@ func (r *reconciler) endPod(ctx context.Context, uid types.UID, v view) (time.Du
 }
 
 // settle leaves the group of a pod that ended where it is, for its logs, until
-// the pod is deleted. A group that still runs although its pod has ended, for
+// the pod is deleted or the time for logs is over: groups that have ended count
+// against the account's quota. A group that still runs although its pod has ended, for
 // example because the pod was evicted, is removed.
 func (r *reconciler) settle(ctx context.Context, uid types.UID, v view) (time.Duration, error) {
+	var logs time.Duration // how long they are kept yet, by this agent's own clock
 	r.change(uid, func(rec *record) {
 		rec.busy = false
 		rec.course.enter(unread, "", time.Time{})
+		if now := r.clock.Now(); rec.settled.IsZero() {
+			rec.settled = now
+		}
+		logs = r.cfg.LogRetention - r.clock.Since(rec.settled)
 	})
 	var live []sighting
+	kept := false
 	for _, s := range v.groups {
 		if ended(s.group.Status) && !s.ending() {
-			if wasRefused(v.pod) {
-				live = append(live, s) // it has no logs
+			if wasRefused(v.pod) || logs <= 0 { // a refused pod has no logs
+				live = append(live, s)
+			} else {
+				kept = true
 			}
 			continue
 		}
@@ -349,6 +382,9 @@ func (r *reconciler) settle(ctx context.Context, uid types.UID, v view) (time.Du
 	gone, after, err := r.removeGroups(ctx, uid, live)
 	if err == nil && gone {
 		r.succeeded(uid)
+	}
+	if kept && (after == 0 || logs < after) {
+		after = logs
 	}
 	return after, err
 }

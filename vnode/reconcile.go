@@ -195,8 +195,25 @@ func jittered(wait time.Duration) time.Duration {
 
 // guarded keeps a panic in the work on one pod from ending the others.
 func (r *reconciler) guarded(ctx context.Context, uid types.UID) (after time.Duration, err error) {
+	returned := false
+	defer func() {
+		if !returned {
+			r.tellPanic(uid)
+		}
+	}()
 	defer r.recovered("a pod", string(uid), &err)
-	return r.sync(ctx, uid)
+	after, err = r.sync(ctx, uid)
+	returned = true
+	return after, err
+}
+
+// tellPanic says on a pod that the agent failed in the work on it.
+func (r *reconciler) tellPanic(uid types.UID) {
+	if pod := r.pods.byUID(uid); pod != nil {
+		// What it panicked with may hold anything: it is in the log only.
+		r.events.pod(pod, occurrence{warning: true, reason: reasonInternal, message: "The agent of virtual node " + r.cfg.Node.Name +
+			" failed in its work on this pod, and tries again. Its log says more: please report it as a bug."})
+	}
 }
 
 // recovered turns a panic in the work on something into an error; it must be
@@ -244,6 +261,8 @@ type view struct {
 	started time.Time
 	found   time.Time
 	wait    time.Duration
+	// failures is how often in a row the work on the pod has failed.
+	failures int
 }
 
 func (r *reconciler) look(uid types.UID) view {
@@ -266,7 +285,7 @@ func (r *reconciler) look(uid types.UID) view {
 		}
 	}
 	v := view{
-		pod: rec.newest(pod), absent: rec.absent, lost: rec.lost, started: rec.started, found: rec.found,
+		pod: rec.newest(pod), absent: rec.absent, lost: rec.lost, started: rec.started, found: rec.found, failures: rec.failures,
 		proven: rec.doubt.IsZero() || l.listed.After(rec.doubt),
 		wait:   max(0, rec.notBefore.Sub(now)),
 	}

@@ -33,6 +33,15 @@ const (
 	reasonConfigError   = "CreateContainerConfigError"
 	reasonStatusUnknown = "ContainerStatusUnknown"
 	reasonPullFailed    = "ErrImagePull"
+
+	// reasonReclaimed is the reason of the condition DisruptionTarget of a pod whose
+	// machine the cloud took away.
+	reasonReclaimed = "ReclaimedByCloud"
+
+	// Reasons of events only.
+	reasonInternal   = "InternalError"
+	reasonNotDeleted = "GroupNotDeleted"
+	reasonRestarted  = "RestartedByCloud"
 )
 
 // exitKilled is the exit code that the kubelet reports for a container whose
@@ -63,6 +72,9 @@ func runningStatus(pod *corev1.Pod, g *providers.GroupStatus, p place, started, 
 		st.Phase = cmp.Or(pod.Status.Phase, corev1.PodPending)
 	}
 	setConditions(pod, &st, now)
+	if g.Reclaimed && st.Phase == corev1.PodFailed {
+		setCondition(pod, &st, corev1.DisruptionTarget, true, reasonReclaimed, cmp.Or(st.Message, "The cloud took the machine of the container group away."), now)
+	}
 	return st
 }
 
@@ -138,8 +150,6 @@ func containerStatuses(pod *corev1.Pod, containers []corev1.Container, before, r
 		st := corev1.ContainerStatus{}
 		if i := slices.IndexFunc(reported, func(s corev1.ContainerStatus) bool { return s.Name == c.Name }); i >= 0 {
 			st = *reported[i].DeepCopy()
-			inSeconds(&st.State)
-			inSeconds(&st.LastTerminationState)
 		}
 		old := corev1.ContainerStatus{}
 		if i := slices.IndexFunc(before, func(s corev1.ContainerStatus) bool { return s.Name == c.Name }); i >= 0 {
@@ -147,6 +157,8 @@ func containerStatuses(pod *corev1.Pod, containers []corev1.Container, before, r
 		}
 		st.Name = c.Name
 		st.Image = cmp.Or(st.Image, c.Image)
+		wholeSeconds(&st.State)
+		wholeSeconds(&st.LastTerminationState)
 		if st.State == (corev1.ContainerState{}) {
 			st.State.Waiting = &corev1.ContainerStateWaiting{}
 		}
@@ -185,9 +197,9 @@ func containerStatuses(pod *corev1.Pod, containers []corev1.Container, before, r
 	return list
 }
 
-// inSeconds drops what the API server would drop of the times: a status with it
-// would differ from the pod's for ever, and be written again each time.
-func inSeconds(s *corev1.ContainerState) {
+// wholeSeconds drops the parts of seconds that the API does not keep: with them a
+// status would differ from the one that was written, and be written at each look.
+func wholeSeconds(s *corev1.ContainerState) {
 	if r := s.Running; r != nil {
 		r.StartedAt = r.StartedAt.Rfc3339Copy()
 	}

@@ -83,6 +83,10 @@ type Config struct {
 	// LogInterval is how often a followed log is asked for again; 1 s by
 	// default.
 	LogInterval time.Duration
+	// LogRetention is how long the group of a pod that has ended is kept for its
+	// logs, unless the pod is deleted before; 24 h by default. The agent counts from
+	// when it found the end.
+	LogRetention time.Duration
 }
 
 func orDefault[T int | float64 | time.Duration](v *T, d T) {
@@ -106,6 +110,7 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.Refusals, 3)
 	orDefault(&c.CapacityPause, 2*time.Minute)
 	orDefault(&c.LogInterval, time.Second)
+	orDefault(&c.LogRetention, 24*time.Hour)
 	c.Node = c.Node.withDefaults()
 	c.Resolver = c.Resolver.withDefaults()
 	c.Election = c.Election.withDefaults()
@@ -133,7 +138,7 @@ func (c Config) validate() error {
 		{"sweep interval", c.SweepInterval}, {"fast interval", c.FastInterval},
 		{"retry base", c.RetryBase}, {"retry maximum", c.RetryMax},
 		{"missing interval", c.MissingInterval}, {"call timeout", c.CallTimeout},
-		{"check interval", c.CheckInterval}, {"log interval", c.LogInterval},
+		{"check interval", c.CheckInterval}, {"log interval", c.LogInterval}, {"log retention", c.LogRetention},
 		{"refusal grace", c.RefusalGrace}, {"capacity pause", c.CapacityPause},
 	} {
 		if d.value < 0 {

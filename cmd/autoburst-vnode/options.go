@@ -107,6 +107,7 @@ func parse(args []string, getenv func(string) string, usage io.Writer) (options,
 	fs.DurationVar(&o.config.CheckInterval, "check-interval", 10*time.Second, "time between two checks of the cloud's health")
 	fs.DurationVar(&o.config.MissingInterval, "missing-interval", 3*time.Second, "how often a pod that waits for a ConfigMap or Secret is tried again")
 	fs.DurationVar(&o.config.CallTimeout, "call-timeout", time.Minute, "bound of one call; also what the agent takes to stop at most")
+	fs.DurationVar(&o.config.LogRetention, "log-retention", 24*time.Hour, "how long the group of a pod that has ended is kept for its logs, unless the pod is deleted before")
 	grace := fs.String("refusal-grace", env("REFUSAL_GRACE", "10s"), "how long the cloud must have no room for a pod before the pod is failed, so that its owner replaces it elsewhere (REFUSAL_GRACE)")
 	pause := fs.String("capacity-pause", env("CAPACITY_PAUSE", "2m"), "how long after the last such refusal the node says that the cloud has no room (CAPACITY_PAUSE)")
 	fs.Float64Var(&o.config.ReadsPerSecond, "reads-per-second", 12, "planned reads of single groups")

@@ -143,6 +143,7 @@ func (g *groupAnswer) status() *providers.GroupStatus {
 	if g.Status == "ScheduleFailed" || g.Status == "Expired" {
 		s.Reason = g.Status
 	}
+	s.Reclaimed = g.Status == "Expired"
 	initDone := true
 	for i := range g.InitContainers {
 		c := g.InitContainers[i].status(g.ContainerGroupID, "PodInitializing")

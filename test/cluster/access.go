@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"os"
 	"os/exec"
@@ -48,7 +49,12 @@ func (c *Cluster) ServiceAccountKubeconfig(ctx context.Context, namespace, name 
 	}
 	path := c.path(fmt.Sprintf("serviceaccount-%s-%s.kubeconfig", namespace, name))
 	user := "system:serviceaccount:" + namespace + ":" + name
-	return path, clientcmd.WriteToFile(c.kubeconfig(user, &clientcmdapi.AuthInfo{Token: token.Status.Token}), path)
+	// Programs may be reading the file of an earlier call: it is replaced at once.
+	fresh := path + "." + rand.Text()
+	if err := clientcmd.WriteToFile(c.kubeconfig(user, &clientcmdapi.AuthInfo{Token: token.Status.Token}), fresh); err != nil {
+		return "", err
+	}
+	return path, os.Rename(fresh, path)
 }
 
 // waitDefaultServiceAccount waits until pods can be created in the namespace

@@ -32,7 +32,7 @@ virtualNodes:
   env: {ACI_CA_FILE: "%s", CLOUD_QUOTA: unlimited}
 `, p.balancer.Address(),
 		ECINode, ECIRegion, ECIVSwitch, ECISecurityGroup, p.ECI.Address, p.ECI.CAFile,
-		ACINode, ACIRegion, ACIResourceGroup, ACISubscription, ACITenant, p.ACI.URL(), p.ACI.CAFile)
+		ACINode, ACIRegion, ACIResourceGroup, ACISubscription, ACITenant, p.ACI.URL(), p.ACI.CAFile) + p.extraNodes()
 }
 
 // makeCredentials makes the Secrets that the chart refers to.

@@ -69,6 +69,9 @@ type Options struct {
 	// Agents is how many replicas of the agent each virtual node has; zero means
 	// one.
 	Agents int
+	// ExtraNodes are further virtual nodes of the chart; no agent is started for
+	// them.
+	ExtraNodes []ExtraNode
 	// WithoutAgents leaves the virtual nodes out until StartAgent.
 	WithoutAgents bool
 	// Cluster are the control plane's options.

@@ -1,0 +1,73 @@
+package playground
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+
+	"github.com/autoburst/autoburst/test/cluster"
+)
+
+// ExtraNode is a virtual node beside the two that every playground has. The
+// chart makes its Deployment and names it in the agents' Role.
+type ExtraNode struct {
+	Name string
+	// Provider is eci or aci; the node has that cloud's settings and account.
+	Provider string
+}
+
+// extraNodes are the chart values of the extra nodes, as entries of a list.
+func (p *Playground) extraNodes() string {
+	var b strings.Builder
+	for _, n := range p.options.ExtraNodes {
+		if n.Provider == "eci" {
+			fmt.Fprintf(&b, `- name: %s
+  provider: eci
+  eci: {region: %s, vSwitch: %s, securityGroup: %s, endpoint: "%s"}
+  credentials: {existingSecret: eci-credentials}
+  env: {ECI_CA_FILE: "%s"}
+`, n.Name, ECIRegion, ECIVSwitch, ECISecurityGroup, p.ECI.Address, p.ECI.CAFile)
+			continue
+		}
+		fmt.Fprintf(&b, `- name: %s
+  provider: aci
+  aci: {region: %s, resourceGroup: %s, subscriptionId: %s, tenantId: %s, authorityHost: "%[6]s", endpoint: "%[6]s"}
+  credentials: {existingSecret: aci-credentials}
+  env: {ACI_CA_FILE: "%[7]s"}
+`, n.Name, ACIRegion, ACIResourceGroup, ACISubscription, ACITenant, p.ACI.URL(), p.ACI.CAFile)
+	}
+	return b.String()
+}
+
+// RunAgent starts an agent of a virtual node that the playground does not look
+// after: the caller ends it. All stand for election by the name of the first pod,
+// as a container that is started again does, unless extraEnv has another POD_NAME.
+// Extra arguments and variables win over the chart's.
+func (p *Playground) RunAgent(ctx context.Context, node string, extraArgs, extraEnv []string) (*Agent, error) {
+	d, err := p.deployment(ctx, func(d appsv1.Deployment) bool { return d.Labels["autoburst.io/virtual-node"] == node })
+	if err != nil {
+		return nil, err
+	}
+	var ports []string
+	for range 2 {
+		port, err := cluster.FreePort()
+		if err != nil {
+			return nil, err
+		}
+		ports = append(ports, port)
+	}
+	p.mu.Lock()
+	p.generation++
+	name := fmt.Sprintf("autoburst-vnode-%s-%d", node, p.generation)
+	p.mu.Unlock()
+	a := &Agent{Node: node, Pod: d.Name + "-0", Kubelet: "127.0.0.1:" + ports[0], Metrics: "127.0.0.1:" + ports[1]}
+	a.Process, err = p.start(ctx, d, name, p.programs.agent, append([]string{
+		"--metrics-bind-address=" + a.Metrics, "--kubelet-bind-address=127.0.0.1", "--client-ca-file=" + p.CAFile(),
+	}, extraArgs...), append([]string{"POD_NAME=" + a.Pod, "KUBELET_PORT=" + ports[0], "VKUBELET_POD_IP=127.0.0.1"}, extraEnv...))
+	if err != nil {
+		return nil, err
+	}
+	return a, nil
+}
