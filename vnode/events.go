@@ -19,8 +19,15 @@ import (
 
 const (
 	eventComponent = "autoburst-vnode"
-	// eventBacklog bounds the memory of an event flood.
-	eventBacklog = 4096
+	// eventBacklog bounds the memory of an event flood: the events of each kind
+	// that wait, about 1 KB each.
+	eventBacklog = 8192
+	// eventBurst and eventsPerSecond are what the kubelet allows itself by
+	// default. An event costs the API server as much as the write of a status,
+	// and a pod that starts has four: in a burst they would take longer than the
+	// pods.
+	eventBurst      = 100
+	eventsPerSecond = 50
 	// eventMessageLimit is the API's own bound of an event's note, in bytes.
 	eventMessageLimit = 1024
 	// lastEvents bounds the time for the events that are left when the agent stops.
@@ -28,41 +35,76 @@ const (
 )
 
 // eventSink writes events about pods, each once: an event is named by what it
-// says, so that also after a restart of the agent the API server knows it.
+// says, so that also after a restart of the agent the API server knows it. It
+// writes them in its own time, warnings first.
 type eventSink struct {
 	client kubernetes.Interface
 	node   string
-	clock  clock.PassiveClock
+	clock  clock.WithTicker
 	log    *slog.Logger
 	metric *Metrics
 
-	queue chan *corev1.Event
+	warnings, normals chan *corev1.Event
 
 	mu    sync.Mutex
 	known map[types.UID]map[string]bool
 }
 
-func newEventSink(client kubernetes.Interface, node string, clk clock.PassiveClock, log *slog.Logger, m *Metrics) *eventSink {
+func newEventSink(client kubernetes.Interface, node string, clk clock.WithTicker, log *slog.Logger, m *Metrics) *eventSink {
 	return &eventSink{
 		client: client, node: node, clock: clk, log: log, metric: m,
-		queue: make(chan *corev1.Event, eventBacklog), known: map[types.UID]map[string]bool{},
+		warnings: make(chan *corev1.Event, eventBacklog), normals: make(chan *corev1.Event, eventBacklog),
+		known: map[types.UID]map[string]bool{},
 	}
 }
 
 // run writes what is queued until ctx ends, and then, for a moment, what is left.
 func (s *eventSink) run(ctx context.Context) {
-	for {
+	tokens, at := float64(eventBurst), s.clock.Now()
+	for e := s.next(ctx); e != nil; e = s.next(ctx) {
+		now := s.clock.Now()
+		tokens = min(eventBurst, tokens+now.Sub(at).Seconds()*eventsPerSecond) - 1
+		at = now
+		s.write(ctx, e)
+		if tokens >= 1 {
+			continue
+		}
+		timer := s.clock.NewTimer(time.Duration((1 - tokens) / eventsPerSecond * float64(time.Second)))
 		select {
 		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastEvents)
-			defer cancel()
-			for len(s.queue) > 0 && last.Err() == nil {
-				s.write(last, <-s.queue)
-			}
-			return
-		case e := <-s.queue:
-			s.write(ctx, e)
+		case <-timer.C():
 		}
+		timer.Stop()
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastEvents)
+	defer cancel()
+	for len(s.warnings)+len(s.normals) > 0 && last.Err() == nil {
+		select {
+		case e := <-s.warnings:
+			s.write(last, e)
+		default:
+			s.write(last, <-s.normals)
+		}
+	}
+}
+
+// next waits for an event, nil when ctx ends.
+func (s *eventSink) next(ctx context.Context) *corev1.Event {
+	if ctx.Err() != nil {
+		return nil
+	}
+	select {
+	case e := <-s.warnings:
+		return e
+	default:
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case e := <-s.warnings:
+		return e
+	case e := <-s.normals:
+		return e
 	}
 }
 
@@ -111,6 +153,7 @@ func (s *eventSink) pod(pod *corev1.Pod, o occurrence) {
 	if o.last.IsZero() {
 		o.last = o.first
 	}
+	queue := s.normals
 	e := &corev1.Event{
 		ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: fmt.Sprintf("%.200s.%x", pod.Name, h.Sum64())},
 		InvolvedObject: corev1.ObjectReference{
@@ -122,13 +165,13 @@ func (s *eventSink) pod(pod *corev1.Pod, o occurrence) {
 		ReportingController: eventComponent, ReportingInstance: s.node,
 	}
 	if o.warning {
-		e.Type = corev1.EventTypeWarning
+		queue, e.Type = s.warnings, corev1.EventTypeWarning
 	}
 	if o.container != "" {
 		e.InvolvedObject.FieldPath = fmt.Sprintf("spec.containers{%s}", o.container)
 	}
 	select {
-	case s.queue <- e:
+	case queue <- e:
 	default:
 		s.metric.events.WithLabelValues("dropped").Inc()
 	}

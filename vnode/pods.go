@@ -118,14 +118,19 @@ func (r *reconciler) createGroup(ctx context.Context, uid types.UID, v view) (ti
 		message += fmt.Sprintf(" That the pod may burst was decided by %s.", by)
 	}
 	r.events.pod(v.pod, occurrence{reason: "GroupCreated", message: message, key: id})
-	if err := r.writeStatus(ctx, uid, v, waitingStatus(v.pod, "", "", reasonCreating, r.place(), v.started, now)); err != nil {
-		return 0, err
-	}
 	if carries {
+		// The next listing says more than that the group is there. Until then the
+		// pod's status is not worth a write: in a burst it would be every second one.
 		r.sweepSoon()
-		return 0, nil
+		return 2 * r.cfg.FastInterval, nil
 	}
-	return r.interval(true), nil
+	return r.interval(true), r.writeCreating(ctx, uid, v)
+}
+
+// writeCreating says on a pod that its group exists, and that nothing else is
+// known of it.
+func (r *reconciler) writeCreating(ctx context.Context, uid types.UID, v view) error {
+	return r.writeStatus(ctx, uid, v, waitingStatus(v.pod, "", "", reasonCreating, r.place(), v.started, r.clock.Now()))
 }
 
 // createFailed says on the pod why it waits, or that it cannot run.
@@ -208,7 +213,7 @@ func (r *reconciler) followGroup(ctx context.Context, uid types.UID, v view) (ti
 	}
 	if status == nil {
 		if carries {
-			return 0, nil // the next listing brings it
+			return 0, r.writeCreating(ctx, uid, v) // the next listing brings more
 		}
 		return r.interval(true), nil
 	}
@@ -268,8 +273,7 @@ func (r *reconciler) endPod(ctx context.Context, uid types.UID, v view) (time.Du
 	}
 	r.change(uid, func(rec *record) { rec.busy = false })
 	pod := v.pod
-	if !terminal(pod) {
-		// Owners such as Job wait for a phase that says the pod has ended.
+	if !terminal(pod) && endIsAwaited(pod) {
 		st := failedStatus(pod, "", "", r.place(), v.started, r.clock.Now())
 		if err := r.writeStatus(ctx, uid, v, st); err != nil {
 			return 0, err
@@ -287,6 +291,14 @@ func (r *reconciler) endPod(ctx context.Context, uid types.UID, v view) (time.Du
 	}
 	r.succeeded(uid)
 	return 0, nil
+}
+
+// endIsAwaited tells whether anyone can want to know how a pod has ended that is
+// being deleted: owners such as Job, which wait for a phase that says so, and
+// whoever keeps the pod with a finalizer. A pod that is always restarted has no
+// end of its own, and is gone from the API server at once.
+func endIsAwaited(pod *corev1.Pod) bool {
+	return pod.Spec.RestartPolicy != corev1.RestartPolicyAlways || len(pod.Finalizers) > 0
 }
 
 // settle leaves the group of a pod that ended where it is, for its logs, until
