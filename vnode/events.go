@@ -19,9 +19,9 @@ import (
 
 const (
 	eventComponent = "autoburst-vnode"
-	// eventBacklog bounds the memory of an event flood: the events of each kind
-	// that wait, about 1 KB each.
-	eventBacklog = 8192
+	// eventBacklog bounds the memory of an event flood: as many may wait, of
+	// warnings and of others. It is what 5,000 pods that start leave.
+	eventBacklog = 32768
 	// eventBurst and eventsPerSecond are what the kubelet allows itself by
 	// default. An event costs the API server as much as the write of a status,
 	// and a pod that starts has four: in a burst they would take longer than the
@@ -44,7 +44,7 @@ type eventSink struct {
 	log    *slog.Logger
 	metric *Metrics
 
-	warnings, normals chan *corev1.Event
+	warnings, normals chan *notice
 
 	mu    sync.Mutex
 	known map[types.UID]map[string]bool
@@ -53,7 +53,7 @@ type eventSink struct {
 func newEventSink(client kubernetes.Interface, node string, clk clock.WithTicker, log *slog.Logger, m *Metrics) *eventSink {
 	return &eventSink{
 		client: client, node: node, clock: clk, log: log, metric: m,
-		warnings: make(chan *corev1.Event, eventBacklog), normals: make(chan *corev1.Event, eventBacklog),
+		warnings: make(chan *notice, eventBacklog), normals: make(chan *notice, eventBacklog),
 		known: map[types.UID]map[string]bool{},
 	}
 }
@@ -89,7 +89,7 @@ func (s *eventSink) run(ctx context.Context) {
 }
 
 // next waits for an event, nil when ctx ends.
-func (s *eventSink) next(ctx context.Context) *corev1.Event {
+func (s *eventSink) next(ctx context.Context) *notice {
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -108,8 +108,8 @@ func (s *eventSink) next(ctx context.Context) *corev1.Event {
 	}
 }
 
-func (s *eventSink) write(ctx context.Context, e *corev1.Event) {
-	_, err := s.client.CoreV1().Events(e.Namespace).Create(ctx, e, metav1.CreateOptions{})
+func (s *eventSink) write(ctx context.Context, n *notice) {
+	_, err := s.client.CoreV1().Events(n.namespace).Create(ctx, s.event(n), metav1.CreateOptions{})
 	switch {
 	case err == nil:
 		s.metric.events.WithLabelValues("created").Inc()
@@ -117,7 +117,7 @@ func (s *eventSink) write(ctx context.Context, e *corev1.Event) {
 		s.metric.events.WithLabelValues("known").Inc()
 	default:
 		s.metric.events.WithLabelValues("failed").Inc()
-		s.log.Debug("event not written", "pod", e.InvolvedObject.Namespace+"/"+e.InvolvedObject.Name, "reason", e.Reason, "error", err)
+		s.log.Debug("event not written", "pod", n.namespace+"/"+n.pod, "reason", n.reason, "error", err)
 	}
 }
 
@@ -130,9 +130,12 @@ type occurrence struct {
 	first, last     metav1.Time
 }
 
+// identity tells it from others of the same pod.
+func (o occurrence) identity() string { return o.reason + "\x00" + o.container + "\x00" + o.key }
+
 // pod queues an event, unless it was queued before. It never blocks.
 func (s *eventSink) pod(pod *corev1.Pod, o occurrence) {
-	key := o.reason + "\x00" + o.container + "\x00" + o.key
+	key := o.identity()
 	s.mu.Lock()
 	if s.known[pod.UID] == nil {
 		s.known[pod.UID] = map[string]bool{}
@@ -144,8 +147,6 @@ func (s *eventSink) pod(pod *corev1.Pod, o occurrence) {
 	s.known[pod.UID][key] = true
 	s.mu.Unlock()
 
-	h := fnv.New64a()
-	_, _ = fmt.Fprintf(h, "%s\x00%s", pod.UID, key)
 	now := metav1.NewTime(s.clock.Now())
 	if o.first.IsZero() {
 		o.first = now
@@ -154,27 +155,44 @@ func (s *eventSink) pod(pod *corev1.Pod, o occurrence) {
 		o.last = o.first
 	}
 	queue := s.normals
-	e := &corev1.Event{
-		ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: fmt.Sprintf("%.200s.%x", pod.Name, h.Sum64())},
-		InvolvedObject: corev1.ObjectReference{
-			APIVersion: "v1", Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID,
-		},
-		Type: corev1.EventTypeNormal, Reason: o.reason, Message: cut(o.message, eventMessageLimit),
-		FirstTimestamp: o.first, LastTimestamp: o.last, Count: max(o.count, 1),
-		Source:              corev1.EventSource{Component: eventComponent, Host: s.node},
-		ReportingController: eventComponent, ReportingInstance: s.node,
-	}
 	if o.warning {
-		queue, e.Type = s.warnings, corev1.EventTypeWarning
-	}
-	if o.container != "" {
-		e.InvolvedObject.FieldPath = fmt.Sprintf("spec.containers{%s}", o.container)
+		queue = s.warnings
 	}
 	select {
-	case queue <- e:
+	case queue <- &notice{occurrence: o, namespace: pod.Namespace, pod: pod.Name, uid: pod.UID}:
 	default:
 		s.metric.events.WithLabelValues("dropped").Inc()
 	}
+}
+
+// notice is an occurrence that waits to be written.
+type notice struct {
+	occurrence
+	namespace, pod string
+	uid            types.UID
+}
+
+// event is what is written.
+func (s *eventSink) event(n *notice) *corev1.Event {
+	h := fnv.New64a()
+	_, _ = fmt.Fprintf(h, "%s\x00%s", n.uid, n.identity())
+	e := &corev1.Event{
+		ObjectMeta: metav1.ObjectMeta{Namespace: n.namespace, Name: fmt.Sprintf("%.200s.%x", n.pod, h.Sum64())},
+		InvolvedObject: corev1.ObjectReference{
+			APIVersion: "v1", Kind: "Pod", Namespace: n.namespace, Name: n.pod, UID: n.uid,
+		},
+		Type: corev1.EventTypeNormal, Reason: n.reason, Message: cut(n.message, eventMessageLimit),
+		FirstTimestamp: n.first, LastTimestamp: n.last, Count: max(n.count, 1),
+		Source:              corev1.EventSource{Component: eventComponent, Host: s.node},
+		ReportingController: eventComponent, ReportingInstance: s.node,
+	}
+	if n.warning {
+		e.Type = corev1.EventTypeWarning
+	}
+	if n.container != "" {
+		e.InvolvedObject.FieldPath = fmt.Sprintf("spec.containers{%s}", n.container)
+	}
+	return e
 }
 
 // forget frees what is remembered about a pod.

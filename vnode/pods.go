@@ -122,7 +122,7 @@ func (r *reconciler) createGroup(ctx context.Context, uid types.UID, v view) (ti
 		// The next listing says more than that the group is there. Until then the
 		// pod's status is not worth a write: in a burst it would be every second one.
 		r.sweepSoon()
-		return 2 * r.cfg.FastInterval, nil
+		return r.cfg.SweepInterval, nil
 	}
 	return r.interval(true), r.writeCreating(ctx, uid, v)
 }

@@ -112,7 +112,7 @@ func burst(b *testing.B, c *cloud, namespace string, timeout time.Duration) burs
 		})
 		list["agent"] = run.agent.Process.PID() // with all that it has used since its start
 	})
-	run.writes = gauge(b, run.agent, "autoburst_vnode_pod_status_writes_total")
-	run.events = gauge(b, run.agent, "autoburst_vnode_events_total")
+	run.writes = gauge(b, run.agent, "autoburst_vnode_pod_status_writes_total", "result", "written")
+	run.events = gauge(b, run.agent, "autoburst_vnode_events_total", "result", "created")
 	return run
 }

@@ -241,8 +241,9 @@ func await(b *testing.B, namespace string, count int, timeout time.Duration, con
 
 func isRunning(e playground.PodEvent) bool { return e.Pod.Status.Phase == corev1.PodRunning }
 
-// gauge reads a figure of the agent, summed over its labels.
-func gauge(b *testing.B, a *playground.Agent, name string) float64 {
+// gauge reads a figure of the agent, summed over those of its series that have
+// all of the labels.
+func gauge(b *testing.B, a *playground.Agent, name string, labels ...string) float64 {
 	b.Helper()
 	req, err := http.NewRequestWithContext(b.Context(), http.MethodGet, "http://"+a.Metrics+"/metrics", nil)
 	if err != nil {
@@ -258,13 +259,17 @@ func gauge(b *testing.B, a *playground.Agent, name string) float64 {
 	if err != nil {
 		b.Fatal(err)
 	}
-	return sum(families[name])
-}
-
-func sum(f *dto.MetricFamily) float64 {
 	var total float64
-	for _, m := range f.GetMetric() {
-		total += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+	for _, m := range families[name].GetMetric() {
+		matches := true
+		for i := 0; i < len(labels); i += 2 {
+			matches = matches && slices.ContainsFunc(m.GetLabel(), func(l *dto.LabelPair) bool {
+				return l.GetName() == labels[i] && l.GetValue() == labels[i+1]
+			})
+		}
+		if matches {
+			total += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+		}
 	}
 	return total
 }
