@@ -213,7 +213,11 @@ func (r *reconciler) followGroup(ctx context.Context, uid types.UID, v view) (ti
 	}
 	if status == nil {
 		if carries {
-			return 0, r.writeCreating(ctx, uid, v) // the next listing brings more
+			// The next listing brings more than that the group is there.
+			if wait := s.added.Add(r.cfg.SweepInterval).Sub(now); wait > 0 {
+				return wait, nil
+			}
+			return 0, r.writeCreating(ctx, uid, v)
 		}
 		return r.interval(true), nil
 	}

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/autoburst/autoburst/test/bench/meter"
 	"github.com/autoburst/autoburst/test/cloud/eci"
@@ -37,8 +36,7 @@ func BenchmarkBurst(b *testing.B) {
 		var took []float64
 		begun := time.Now()
 		used, strangers = programs(meter.Programs{"agent": run.agent.Process.PID()}).Measure(func() {
-			took = await(b, "burst", burstPods, 2*time.Minute, func(e playground.PodEvent) bool { return e.Type == watch.Deleted },
-				func() error { return remove(b.Context(), run.pods) })
+			took = await(b, "burst", burstPods, 2*time.Minute, isDeleted, func() error { return remove(b.Context(), run.pods) })
 			if err := playground.Poll(b.Context(), time.Minute, "no group is left in the cloud", func(context.Context) (bool, error) {
 				return len(c.fleet.Groups()) == 0, nil
 			}); err != nil {

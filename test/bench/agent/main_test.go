@@ -25,6 +25,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/utils/ptr"
 
@@ -150,20 +151,17 @@ func pods(namespace, node string, count int, policy corev1.RestartPolicy) []*cor
 	return list
 }
 
-// each does something with every pod, from 16 clients at once.
-func each(pods []*corev1.Pod, do func(*corev1.Pod) error) error {
+// parallel does something that many times, from 16 clients at once, and returns
+// the first error.
+func parallel(count int, do func(i int) error) error {
 	var wg sync.WaitGroup
 	var next atomic.Int64
 	var once sync.Once
 	var first error
 	for range 16 {
 		wg.Go(func() {
-			for {
-				i := int(next.Add(1)) - 1
-				if i >= len(pods) {
-					return
-				}
-				if err := do(pods[i]); err != nil {
+			for i := int(next.Add(1)) - 1; i < count; i = int(next.Add(1)) - 1 {
+				if err := do(i); err != nil {
 					once.Do(func() { first = err })
 					return
 				}
@@ -176,7 +174,8 @@ func each(pods []*corev1.Pod, do func(*corev1.Pod) error) error {
 
 // create makes pods and puts what the API server made of them in their place.
 func create(ctx context.Context, pods []*corev1.Pod) error {
-	return each(pods, func(p *corev1.Pod) error {
+	return parallel(len(pods), func(i int) error {
+		p := pods[i]
 		made, err := client.CoreV1().Pods(p.Namespace).Create(ctx, p, metav1.CreateOptions{})
 		if err == nil {
 			*p = *made
@@ -186,7 +185,8 @@ func create(ctx context.Context, pods []*corev1.Pod) error {
 }
 
 func remove(ctx context.Context, pods []*corev1.Pod) error {
-	return each(pods, func(p *corev1.Pod) error {
+	return parallel(len(pods), func(i int) error {
+		p := pods[i]
 		err := client.CoreV1().Pods(p.Namespace).Delete(ctx, p.Name, metav1.DeleteOptions{})
 		if apierrors.IsNotFound(err) {
 			return nil
@@ -240,6 +240,8 @@ func await(b *testing.B, namespace string, count int, timeout time.Duration, con
 }
 
 func isRunning(e playground.PodEvent) bool { return e.Pod.Status.Phase == corev1.PodRunning }
+
+func isDeleted(e playground.PodEvent) bool { return e.Type == watch.Deleted }
 
 // gauge reads a figure of the agent, summed over those of its series that have
 // all of the labels.
