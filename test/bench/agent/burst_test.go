@@ -18,39 +18,58 @@ const (
 	burstPods     = 2000
 	maxBurst      = 15 // seconds
 	maxQuotaRatio = 1.05
+	// maxStrangers is how much of the processors other programs may take during a
+	// burst that counts even if it is too slow.
+	maxStrangers = 0.08
+	maxAttempts  = 3
 )
 
 // BenchmarkBurst measures 2,000 pods that are bound to the virtual node all at
 // once, until the API server says Running of the last, and their deletion, until
 // the last is gone from the API server and from the cloud. At once means that
-// all are bound before the agent is started: the time includes its start.
+// all are bound before the agent is started: the time includes its start. What
+// misses its bound while strangers take the processors is measured again.
 func BenchmarkBurst(b *testing.B) {
 	for b.Loop() {
-		c := startECI(b, sim.Config{}, eci.Rates{})
-		run := burst(b, c, "burst", 2*time.Minute)
-		b.Logf("%d pods bound at once to Running on ECI: %s (%s)", burstPods, run, virtualKubelet)
-		b.ReportMetric(run.last(), "s/to-Running")
-
-		var used meter.Usage
-		var strangers float64
-		var took []float64
-		begun := time.Now()
-		used, strangers = programs(meter.Programs{"agent": run.agent.Process.PID()}).Measure(func() {
-			took = await(b, "burst", burstPods, 2*time.Minute, isDeleted, func() error { return remove(b.Context(), run.pods) })
-			if err := playground.Poll(b.Context(), time.Minute, "no group is left in the cloud", func(context.Context) (bool, error) {
-				return len(c.fleet.Groups()) == 0, nil
-			}); err != nil {
-				b.Fatal(err)
+		var running, gone float64
+		for attempt := 1; ; attempt++ {
+			var strangers float64
+			running, gone, strangers = burstAndDelete(b)
+			if max(running, gone) <= maxBurst || strangers <= maxStrangers || attempt == maxAttempts {
+				break
 			}
-		})
-		gone := time.Since(begun).Seconds()
-		b.Logf("%d pods deleted by 16 clients: half are gone after %.1f s, all, and their groups, after %.1f s", burstPods, quantile(took, 0.5), gone)
-		b.Logf("processor time: %s; strangers took %.0f %% of the machine", used.Describe(1), strangers*100)
+			b.Logf("attempt %d does not count: strangers took %.0f %% of the machine", attempt, strangers*100)
+		}
+		b.ReportMetric(running, "s/to-Running")
 		b.ReportMetric(gone, "s/to-gone")
-		bound(b, "2,000 pods bound at once to Running", run.last(), maxBurst, "s")
+		bound(b, "2,000 pods bound at once to Running", running, maxBurst, "s")
 		bound(b, "2,000 pods deleted until pods and groups are gone", gone, maxBurst, "s")
-		stopAgent(b, c)
 	}
+}
+
+// burstAndDelete returns how long both took in seconds, and the larger share of
+// the machine that strangers took meanwhile.
+func burstAndDelete(b *testing.B) (running, gone, strangers float64) {
+	b.Helper()
+	c := startECI(b, sim.Config{}, eci.Rates{})
+	defer stopAgent(b, c)
+	run := burst(b, c, "burst", 2*time.Minute)
+	b.Logf("%d pods bound at once to Running on ECI: %s\n%s", burstPods, run, virtualKubelet)
+
+	var took []float64
+	begun := time.Now()
+	used, strangers := programs(meter.Programs{"agent": run.agent.Process.PID()}).Measure(func() {
+		took = await(b, "burst", burstPods, 2*time.Minute, isDeleted, func() error { return remove(b.Context(), run.pods) })
+		if err := playground.Poll(b.Context(), time.Minute, "no group is left in the cloud", func(context.Context) (bool, error) {
+			return len(c.fleet.Groups()) == 0, nil
+		}); err != nil {
+			b.Fatal(err)
+		}
+	})
+	gone = time.Since(begun).Seconds()
+	b.Logf("%d pods deleted by 16 clients: half are gone after %.1f s, all, and their groups, after %.1f s\nprocessor time: %s; strangers took %.0f %% of the machine",
+		burstPods, quantile(took, 0.5), gone, used.Describe(1), strangers*100)
+	return run.last(), gone, max(strangers, run.strangers)
 }
 
 // BenchmarkBurstUnderQuota is the same burst where ECI takes 100 creates at once
