@@ -19,6 +19,7 @@ import (
 	"github.com/autoburst/autoburst/test/bench/meter"
 	"github.com/autoburst/autoburst/test/cloud/eci"
 	"github.com/autoburst/autoburst/test/cloud/sim"
+	"github.com/autoburst/autoburst/test/cluster"
 	"github.com/autoburst/autoburst/test/playground"
 )
 
@@ -54,7 +55,7 @@ func BenchmarkStalenessECI(b *testing.B) {
 	for b.Loop() {
 		c := startECI(b, lively(), eci.Rates{})
 		a := startAgent(b, c)
-		m := staleness(b, c, c.node, "stale-eci", onECI, meter.Programs{"agent": a.Process.PID()})
+		m := staleness(b, c, c.node, "stale-eci", onECI, a.Process, status(b, a))
 		b.Logf("ECI, %d pods: %s", onECI.services+onECI.jobs, m)
 		b.ReportMetric(quantile(m.all(), 0.99), "s/p99")
 		b.ReportMetric(m.readsPerSecond(), "reads/s")
@@ -81,7 +82,7 @@ func BenchmarkAgainstAzureACI(b *testing.B) {
 				}
 			}()
 			logBurst(b, "azure-aci "+foreign.Version, node, "burst-theirs")
-			return staleness(b, c, node, "stale-theirs", onACI, meter.Programs{"agent": a.Process.PID()})
+			return staleness(b, c, node, "stale-theirs", onACI, a.Process, func() float64 { return 0 })
 		}()
 		b.Logf("azure-aci %s, %d pods on ACI: %s", foreign.Version, onACI.services+onACI.jobs, theirs)
 
@@ -90,7 +91,7 @@ func BenchmarkAgainstAzureACI(b *testing.B) {
 			a := startAgent(b, c)
 			defer stopAgent(b, c)
 			logBurst(b, "autoburst-vnode", c.node, "burst-ours")
-			return staleness(b, c, c.node, "stale-ours", onACI, meter.Programs{"agent": a.Process.PID()})
+			return staleness(b, c, c.node, "stale-ours", onACI, a.Process, status(b, a))
 		}()
 		b.Logf("autoburst-vnode, %d pods on ACI: %s", onACI.services+onACI.jobs, ours)
 
@@ -105,10 +106,26 @@ func BenchmarkAgainstAzureACI(b *testing.B) {
 	}
 }
 
-// lively is a cloud in which a group takes some time to start and a crashed
-// container comes back at once.
+// largeImage takes its time to be pulled.
+const largeImage = "registry.example.com/batch:large"
+
+// lively is a cloud in which a group starts within 2.3 s, or 12 s with a large
+// image, and a crashed container comes back at once.
 func lively() sim.Config {
-	return sim.Config{Timing: sim.DefaultTiming().Scaled(0.2)}
+	return sim.Config{
+		Timing: sim.DefaultTiming().Scaled(0.23),
+		Images: func(image string) sim.ImageVerdict {
+			if image == largeImage {
+				return sim.ImageSlow
+			}
+			return sim.ImageOK
+		},
+	}
+}
+
+// status reads how many statuses the agent has written.
+func status(b *testing.B, a *playground.Agent) func() float64 {
+	return func() float64 { return gauge(b, a, "autoburst_vnode_pod_status_writes_total", "result", "written") }
 }
 
 // logBurst says how long pods take to Running that come at once.
@@ -126,6 +143,7 @@ type stale struct {
 	byKind    map[string][]float64
 	unseen    map[string]int // changes that never showed, by kind
 	reads     int
+	writes    float64 // of pod status, where the agent counts them
 	over      time.Duration
 	podMinute float64
 	used      meter.Usage
@@ -149,6 +167,9 @@ func (s stale) String() string {
 			fmt.Fprintf(&out, "; %d of them never showed", n)
 		}
 	}
+	if s.writes > 0 {
+		fmt.Fprintf(&out, "\n  %.0f writes of status", s.writes)
+	}
 	fmt.Fprintf(&out, "\n  processor time: %s; strangers took %.0f %% of the machine", s.used.Describe(1), s.strangers*100)
 	return out.String()
 }
@@ -167,7 +188,7 @@ type change struct {
 
 // staleness makes a population, changes it for a while and measures when each
 // change shows.
-func staleness(b *testing.B, c *cloud, node, namespace string, of population, agent meter.Programs) stale {
+func staleness(b *testing.B, c *cloud, node, namespace string, of population, agent *cluster.Process, writes func() float64) stale {
 	b.Helper()
 	newNamespace(b, namespace)
 	stable, finite := pods(namespace, node, of.services, corev1.RestartPolicyAlways), pods(namespace, node, of.jobs, corev1.RestartPolicyNever)
@@ -211,14 +232,15 @@ func staleness(b *testing.B, c *cloud, node, namespace string, of population, ag
 	random.Shuffle(len(plan), func(i, j int) { plan[i], plan[j] = plan[j], plan[i] })
 	result := stale{byKind: map[string][]float64{}, unseen: map[string]int{}}
 	before := c.calls.since(nil)
-	result.used, result.strangers = programs(agent).Measure(func() {
+	written := writes()
+	result.used, result.strangers = programs(meter.Programs{"agent": agent.PID()}).Measure(func() {
 		begun := time.Now()
 		for i, kind := range plan {
 			pause(b, time.Until(begun.Add(of.within*time.Duration(i)/time.Duration(len(plan)))))
 			var err error
 			switch kind {
 			case "start":
-				err = startOne(b, c, namespace, node, expect)
+				err = startOne(b, c, namespace, node, i%3 == 0, expect)
 			case "end":
 				err = endOne(c, finite[0], expect, map[bool]int{true: 1}[i%4 == 0])
 				finite = finite[1:]
@@ -232,6 +254,7 @@ func staleness(b *testing.B, c *cloud, node, namespace string, of population, ag
 		}
 		result.over = time.Since(begun)
 		result.reads = reads(c.calls.since(before))
+		result.writes = writes() - written
 		result.podMinute = result.over.Minutes() * (float64(of.services+of.jobs) + float64(of.starts)/2) // those that start are there half of the time
 	})
 
@@ -266,9 +289,12 @@ func (c *cloud) group(uid types.UID) (*sim.Group, error) {
 	return nil, fmt.Errorf("the cloud has no group of pod %s", uid)
 }
 
-func startOne(b *testing.B, c *cloud, namespace, node string, expect func(*change)) error {
+func startOne(b *testing.B, c *cloud, namespace, node string, large bool, expect func(*change)) error {
 	b.Helper()
 	list := pods(namespace, node, 1, corev1.RestartPolicyAlways)
+	if large {
+		list[0].Spec.Containers[0].Image = largeImage
+	}
 	if err := create(b.Context(), list); err != nil {
 		return err
 	}
