@@ -1,7 +1,6 @@
 package foreign
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -83,14 +82,14 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// Whichever side ends first ends the other.
-	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
-	defer context.AfterFunc(ctx, func() { _, _ = from.Close(), to.Close() })()
-	p.wg.Go(func() {
-		defer cancel()
+	var sent sync.WaitGroup
+	sent.Go(func() {
 		_, _ = io.Copy(to, buffered)
+		_ = to.Close()
 	})
-	defer cancel()
 	_, _ = io.Copy(from, to)
+	_ = from.Close()
+	sent.Wait()
 }
 
 // keep remembers connections so that Close ends them; where it came before, they
@@ -105,10 +104,15 @@ func (p *Proxy) keep(conns ...net.Conn) bool {
 		}
 		p.conns[c] = true
 	}
-	return p.conns != nil
+	if p.conns == nil {
+		return false
+	}
+	p.wg.Add(1)
+	return true
 }
 
 func (p *Proxy) drop(conns ...net.Conn) {
+	defer p.wg.Done()
 	for _, c := range conns {
 		_ = c.Close()
 	}
