@@ -70,7 +70,7 @@ func BenchmarkIdleACI(b *testing.B) {
 // idle measures the agent's processor time while nothing happens.
 func idle(b *testing.B, a *playground.Agent, c *cloud, name string) {
 	b.Helper()
-	pause(b, 30*time.Second) // until the last events are written
+	settle(b, a)
 	calls := c.calls.since(nil)
 	used, strangers := programs(meter.Programs{"agent": a.Process.PID()}).Measure(func() { pause(b, idleFor) })
 	calls = c.calls.since(calls)
@@ -79,6 +79,20 @@ func idle(b *testing.B, a *playground.Agent, c *cloud, name string) {
 		fewPods, name, reads(calls), idleFor, used.Describe(1), strangers*100)
 	b.ReportMetric(percent, "%/idle-"+strings.ToLower(name))
 	bound(b, fmt.Sprintf("processor time with %d Running pods on %s", fewPods, name), percent, maxIdle, "% of one processor")
+}
+
+// settle waits until the agent writes nothing any more: the events of a burst come
+// at 50 a second.
+func settle(b *testing.B, a *playground.Agent) {
+	b.Helper()
+	written := func() float64 {
+		return gauge(b, a, "autoburst_vnode_events_total") + gauge(b, a, "autoburst_vnode_pod_status_writes_total")
+	}
+	pause(b, 15*time.Second)
+	for before := -1.0; written() != before; {
+		before = written()
+		pause(b, 5*time.Second)
+	}
 }
 
 // memory is the most memory that the agent ever had resident, in MB.

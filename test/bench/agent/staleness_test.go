@@ -55,7 +55,7 @@ func BenchmarkStalenessECI(b *testing.B) {
 	for b.Loop() {
 		c := startECI(b, lively(), eci.Rates{})
 		a := startAgent(b, c)
-		m := staleness(b, c, c.node, "stale-eci", onECI, a.Process, status(b, a))
+		m := staleness(b, c, c.node, "stale-eci", onECI, a.Process, func() { settle(b, a) }, status(b, a))
 		b.Logf("ECI, %d pods: %s", onECI.services+onECI.jobs, m)
 		b.ReportMetric(quantile(m.all(), 0.99), "s/p99")
 		b.ReportMetric(m.readsPerSecond(), "reads/s")
@@ -82,7 +82,7 @@ func BenchmarkAgainstAzureACI(b *testing.B) {
 				}
 			}()
 			logBurst(b, "azure-aci "+foreign.Version, node, "burst-theirs")
-			return staleness(b, c, node, "stale-theirs", onACI, a.Process, func() float64 { return 0 })
+			return staleness(b, c, node, "stale-theirs", onACI, a.Process, func() { pause(b, catchUp) }, func() float64 { return 0 })
 		}()
 		b.Logf("azure-aci %s, %d pods on ACI: %s", foreign.Version, onACI.services+onACI.jobs, theirs)
 
@@ -91,7 +91,7 @@ func BenchmarkAgainstAzureACI(b *testing.B) {
 			a := startAgent(b, c)
 			defer stopAgent(b, c)
 			logBurst(b, "autoburst-vnode", c.node, "burst-ours")
-			return staleness(b, c, c.node, "stale-ours", onACI, a.Process, status(b, a))
+			return staleness(b, c, c.node, "stale-ours", onACI, a.Process, func() { settle(b, a) }, status(b, a))
 		}()
 		b.Logf("autoburst-vnode, %d pods on ACI: %s", onACI.services+onACI.jobs, ours)
 
@@ -188,14 +188,14 @@ type change struct {
 
 // staleness makes a population, changes it for a while and measures when each
 // change shows.
-func staleness(b *testing.B, c *cloud, node, namespace string, of population, agent *cluster.Process, writes func() float64) stale {
+func staleness(b *testing.B, c *cloud, node, namespace string, of population, agent *cluster.Process, settled func(), writes func() float64) stale {
 	b.Helper()
 	newNamespace(b, namespace)
 	stable, finite := pods(namespace, node, of.services, corev1.RestartPolicyAlways), pods(namespace, node, of.jobs, corev1.RestartPolicyNever)
 	await(b, namespace, of.services+of.jobs, 15*time.Minute, isRunning, func() error {
 		return create(b.Context(), slices.Concat(stable, finite))
 	})
-	pause(b, 20*time.Second)
+	settled()
 
 	var mu sync.Mutex
 	changes := map[types.UID]*change{}
