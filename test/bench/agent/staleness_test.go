@@ -267,6 +267,9 @@ func staleness(b *testing.B, c *cloud, node, namespace string, of population, ag
 	})
 	cancel()
 	<-watched
+	if err := agent.Err(); err != nil {
+		b.Fatal(err)
+	}
 	for _, ch := range changes {
 		if ch.seen.IsZero() {
 			ch.seen = deadline
