@@ -11,8 +11,9 @@ GOFLAGS_BUILD := -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 # Tests of the whole system build and run programs that the go command does not
 # know they depend on, so their results are never taken from its cache.
 SYSTEM_TESTS := ./test/cluster/... ./test/e2e/... ./test/imports/...
-# These start a system of their own, and wait until the other is gone.
-OTHER_SYSTEM_TESTS := ./test/mutating/...
+# These start systems of their own, one after another, and wait until the others
+# are gone.
+OTHER_SYSTEM_TESTS := ./test/mutating/... ./test/bench/foreign/...
 # So do the scenarios of faults.
 FAULT_TESTS := ./test/faults/...
 UNIT_TESTS = $(filter-out $(shell go list $(SYSTEM_TESTS) $(OTHER_SYSTEM_TESTS) $(FAULT_TESTS)),$(shell go list ./...))
@@ -38,16 +39,17 @@ test: control-plane ## Unit, integration and end-to-end tests, with the race det
 	go vet ./...
 	go test -race -timeout 15m $(UNIT_TESTS)
 	go test -race -timeout 30m -count=1 $(SYSTEM_TESTS)
-	go test -race -timeout 10m -count=1 $(OTHER_SYSTEM_TESTS)
+	go test -race -timeout 10m -count=1 -p 1 $(OTHER_SYSTEM_TESTS)
 	go test -race -timeout 15m -count=1 $(FAULT_TESTS)
 
 .PHONY: bench
-bench: control-plane ## Measure admission, late grants and bursts on a real control plane
+bench: control-plane ## Measure admission, late grants, bursts and the agent on a real control plane
 	@mkdir -p bin
 	go test -run '^$$' -bench . -benchmem -count 6 ./policy/... ./webhook/... | tee bin/bench.txt
 	$(TOOL) benchstat bin/bench.txt
 	go test -run '^$$' -bench . -benchtime 1x -timeout 20m ./test/bench
 	go test -run '^$$' -bench . -benchtime 1x -timeout 10m ./test/mutating
+	go test -run '^$$' -bench . -benchtime 1x -timeout 60m ./test/bench/agent
 
 .PHONY: lint
 lint: ## Static checks, import rules included

@@ -144,13 +144,13 @@ func (r *reconciler) createGroup(ctx context.Context, uid types.UID, v view) (ti
 		message += fmt.Sprintf(" That the pod may burst was decided by %s.", by)
 	}
 	r.events.pod(v.pod, occurrence{reason: "GroupCreated", message: message, key: id})
-	if err := r.writeStatus(ctx, uid, v, waitingStatus(v.pod, "", "", reasonCreating, r.place(), v.started, now)); err != nil {
-		return 0, err
-	}
 	if carries {
+		// The next look says more than that the group is there. Until then the
+		// pod's status is not worth a write: in a burst it would be every second one.
 		r.lookSoon()
+		return r.cfg.SweepInterval, nil
 	}
-	return 0, nil // the next look at the group brings it back
+	return 0, r.writeCreating(ctx, uid, v) // the next look at the group brings it back
 }
 
 // create asks the cloud for a group that the circuit has let pass.
@@ -162,6 +162,12 @@ func (r *reconciler) create(ctx context.Context, a applicant, spec *providers.Gr
 		r.health.created(a, err)
 	}()
 	return r.createNoted(ctx, spec)
+}
+
+// writeCreating says on a pod that its group exists, and that nothing else is
+// known of it.
+func (r *reconciler) writeCreating(ctx context.Context, uid types.UID, v view) error {
+	return r.writeStatus(ctx, uid, v, waitingStatus(v.pod, "", "", reasonCreating, r.place(), v.started, r.clock.Now()))
 }
 
 // createFailed says on the pod why it waits, or that it cannot run.
@@ -239,6 +245,13 @@ func (r *reconciler) followGroup(ctx context.Context, uid types.UID, v view) (ti
 		r.sweepSoon()
 	}
 	if status == nil {
+		if v.carries && !hasRun(v.pod) {
+			// The next look brings more than that the group is there.
+			if wait := s.added.Add(r.cfg.SweepInterval).Sub(now); wait > 0 {
+				return wait, nil
+			}
+			return 0, r.writeCreating(ctx, uid, v)
+		}
 		// As after a start of the agent: what the pod's own status tells is good
 		// enough to wait for the group's turn.
 		r.steer(uid, v.pod, &v.pod.Status, s, false)
@@ -317,8 +330,7 @@ func (r *reconciler) endPod(ctx context.Context, uid types.UID, v view) (time.Du
 	}
 	r.change(uid, func(rec *record) { rec.busy = false })
 	pod := v.pod
-	if !terminal(pod) {
-		// Owners such as Job wait for a phase that says the pod has ended.
+	if !terminal(pod) && endIsAwaited(pod) {
 		st := failedStatus(pod, "", "", r.place(), v.started, r.clock.Now())
 		if err := r.writeStatus(ctx, uid, v, st); err != nil {
 			return 0, err
@@ -336,6 +348,14 @@ func (r *reconciler) endPod(ctx context.Context, uid types.UID, v view) (time.Du
 	}
 	r.succeeded(uid)
 	return 0, nil
+}
+
+// endIsAwaited tells whether anyone can want to know how a pod has ended that is
+// being deleted: owners such as Job, which wait for a phase that says so, and
+// whoever keeps the pod with a finalizer. A pod that is always restarted has no
+// end of its own, and is gone from the API server at once.
+func endIsAwaited(pod *corev1.Pod) bool {
+	return pod.Spec.RestartPolicy != corev1.RestartPolicyAlways || len(pod.Finalizers) > 0
 }
 
 // settle leaves the group of a pod that ended where it is, for its logs, until

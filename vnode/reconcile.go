@@ -263,6 +263,8 @@ type view struct {
 	wait    time.Duration
 	// failures is how often in a row the work on the pod has failed.
 	failures int
+	// carries is whether the cloud's listing holds the groups' status.
+	carries bool
 }
 
 func (r *reconciler) look(uid types.UID) view {
@@ -286,8 +288,9 @@ func (r *reconciler) look(uid types.UID) view {
 	}
 	v := view{
 		pod: rec.newest(pod), absent: rec.absent, lost: rec.lost, started: rec.started, found: rec.found, failures: rec.failures,
-		proven: rec.doubt.IsZero() || l.listed.After(rec.doubt),
-		wait:   max(0, rec.notBefore.Sub(now)),
+		carries: l.carriesStatus,
+		proven:  rec.doubt.IsZero() || l.listed.After(rec.doubt),
+		wait:    max(0, rec.notBefore.Sub(now)),
 	}
 	for _, s := range rec.sorted() {
 		v.groups = append(v.groups, *s)

@@ -24,6 +24,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/autoburst/autoburst/test/bench/meter"
 	"github.com/autoburst/autoburst/test/cloud/sim"
 	"github.com/autoburst/autoburst/test/playground"
 )
@@ -91,6 +92,26 @@ func run(m *testing.M) int {
 		return 1
 	}
 	return m.Run()
+}
+
+// programs are those of the system. The benchmark's own process holds the
+// clients, the clouds and the balancer.
+func programs() meter.Programs {
+	list := meter.Programs{"bench": os.Getpid()}
+	for _, name := range []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok"} {
+		if p := system.Process(name); p != nil {
+			list[name] = p.PID()
+		}
+	}
+	for i, c := range system.Controllers() {
+		list[fmt.Sprint("autoburst-", i+1)] = c.Process.PID()
+	}
+	for _, node := range []string{playground.ECINode, playground.ACINode} {
+		if a := system.Agent(node); a != nil {
+			list[node] = a.Process.PID()
+		}
+	}
+	return list
 }
 
 // pods are bare pods of half a CPU.
@@ -192,15 +213,14 @@ func BenchmarkBurst(b *testing.B) {
 	for b.Loop() {
 		var ratios, hands, admissions []float64
 		before := handlerHistogram(b)
-		handCPU, admissionCPU := map[string]time.Duration{}, map[string]time.Duration{}
+		handCPU, admissionCPU := meter.Usage{}, meter.Usage{}
 		disturbed := 0
 		for round := 0; len(ratios) < rounds; round++ {
 			var hand, admission time.Duration
-			measured := func(sum map[string]time.Duration, list []*corev1.Pod) (time.Duration, error) {
-				began := cpuTimes()
-				took, err := create(b.Context(), list)
+			measured := func(sum meter.Usage, list []*corev1.Pod) (took time.Duration, err error) {
+				used, _ := programs().Measure(func() { took, err = create(b.Context(), list) })
 				if round > 0 {
-					addCPU(sum, began, cpuTimes())
+					sum.Add(used)
 				}
 				return took, err
 			}
@@ -220,7 +240,7 @@ func BenchmarkBurst(b *testing.B) {
 			if round%2 == 1 { // neither is always first
 				slices.Reverse(runs)
 			}
-			taken := strangers(func() {
+			_, taken := programs().Measure(func() {
 				for _, run := range runs {
 					if err := run(); err != nil {
 						b.Fatal(err)
@@ -245,8 +265,8 @@ func BenchmarkBurst(b *testing.B) {
 		b.ReportMetric(median(admissions), "s/at-admission")
 		b.ReportMetric(median(ratios), "ratio")
 		b.ReportMetric(handlerHistogram(b).since(before, 0.99)*1000, "ms/handler-p99-at-most")
-		b.Logf("processor time by hand:     %s", describeCPU(handCPU, measuredRounds))
-		b.Logf("processor time at admission: %s", describeCPU(admissionCPU, measuredRounds))
+		b.Logf("processor time by hand:     %s", handCPU.Describe(measuredRounds))
+		b.Logf("processor time at admission: %s", admissionCPU.Describe(measuredRounds))
 		if r := median(ratios); r > maxAdmissionRatio {
 			b.Errorf("200 pods granted at admission took %.2f times what they take with a toleration by hand (each run: %.2f), want at most %.2f", r, ratios, maxAdmissionRatio)
 		}

@@ -202,7 +202,7 @@ func (s *Server) process(c *call) (reply, *apiError) {
 }
 
 func checkVersion(c *call) *apiError {
-	versions := []string{APIVersion}
+	versions := []string{APIVersion, previewVersion}
 	if c.operation == "Operation_Get" {
 		versions = append(versions, operationsAPIVersion)
 	}

@@ -33,6 +33,20 @@ func TestA04APIVersion(t *testing.T) {
 	}
 }
 
+func TestA04PreviewVersion(t *testing.T) {
+	c := newTestCloud(t)
+	c.put("one", http.StatusCreated)
+	c.put("two", http.StatusCreated)
+	c.server.Change(func(s *Settings) { s.PageSize = 1 })
+	got := c.arm(http.MethodGet, testGroups+"?api-version="+previewVersion, nil)
+	if got.status != http.StatusOK {
+		t.Fatalf("list: %d %s", got.status, got.raw)
+	}
+	if link, _ := at(got.body, "nextLink").(string); !strings.Contains(link, "api-version="+previewVersion) {
+		t.Errorf("next page at %q, want one of the same version", link)
+	}
+}
+
 func TestA05NamesWithoutCase(t *testing.T) {
 	c := newTestCloud(t)
 	c.put("web", http.StatusCreated)

@@ -14,8 +14,14 @@ import (
 	"time"
 )
 
+// publicHosts are the names of the real service. The certificate is good for them
+// too, so that a client that knows no others can be led here by a proxy.
+var publicHosts = []string{publicAuthority, "management.azure.com"}
+
+const publicAuthority = "login.microsoftonline.com"
+
 // newCertificate makes a certificate authority and a server certificate for
-// loopback. It returns the authority's certificate as PEM; its key is dropped.
+// loopback and publicHosts. It returns the authority's certificate as PEM; its key is dropped.
 func newCertificate(now time.Time) (tls.Certificate, []byte, error) {
 	rootKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -45,7 +51,7 @@ func newCertificate(now time.Time) (tls.Certificate, []byte, error) {
 		NotAfter:     root.NotAfter,
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		DNSNames:     []string{"localhost"},
+		DNSNames:     append([]string{"localhost"}, publicHosts...),
 		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
 	}
 	leafDER, err := x509.CreateCertificate(rand.Reader, leaf, root, key.Public(), rootKey)

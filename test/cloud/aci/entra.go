@@ -147,6 +147,30 @@ func (a *authority) configuration(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
+// instances is the discovery of instances, which the service answers under its
+// public name only: which hosts are one authority.
+func (a *authority) instances(w http.ResponseWriter, r *http.Request) {
+	authorize, err := url.Parse(r.URL.Query().Get("authorization_endpoint"))
+	if err != nil || authorize.Host == "" || r.URL.Query().Get("api-version") == "" {
+		a.writeError(w, entraError{http.StatusBadRequest, "invalid_request", 900144,
+			"The request must contain the following parameters: 'api-version', 'authorization_endpoint'."})
+		return
+	}
+	if authorize.Host != r.Host {
+		a.writeError(w, entraError{http.StatusBadRequest, "invalid_instance", 50049, "Unknown or invalid instance."})
+		return
+	}
+	tenant, _, _ := strings.Cut(strings.TrimPrefix(authorize.Path, "/"), "/")
+	writeJSON(w, http.StatusOK, map[string]any{
+		"tenant_discovery_endpoint": "https://" + r.Host + "/" + url.PathEscape(tenant) + "/v2.0/.well-known/openid-configuration",
+		"api-version":               "1.1",
+		"metadata": []map[string]any{{
+			"preferred_network": r.Host, "preferred_cache": "login.windows.net",
+			"aliases": []string{r.Host, "login.windows.net", "login.microsoft.com", "sts.windows.net"},
+		}},
+	})
+}
+
 func (a *authority) token(w http.ResponseWriter, r *http.Request) {
 	tenant := r.PathValue("tenant")
 	if err := r.ParseForm(); err != nil {

@@ -72,6 +72,36 @@ func TestA01TokenFormIsChecked(t *testing.T) {
 	}
 }
 
+func TestA02InstanceDiscoveryUnderThePublicName(t *testing.T) {
+	const authorize = "https%3A%2F%2Flogin.microsoftonline.com%2F" + testTenant + "%2Foauth2%2Fv2.0%2Fauthorize"
+	tests := map[string]struct {
+		query string
+		want  int
+	}{
+		"published":          {"api-version=1.1&authorization_endpoint=" + authorize, http.StatusOK},
+		"without a version":  {"authorization_endpoint=" + authorize, http.StatusBadRequest},
+		"without endpoint":   {"api-version=1.1", http.StatusBadRequest},
+		"of another service": {"api-version=1.1&authorization_endpoint=https%3A%2F%2Flogin.example.com%2Fcommon", http.StatusBadRequest},
+	}
+	c := newTestCloud(t)
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			r, err := http.NewRequest(http.MethodGet, c.server.URL()+"/common/discovery/instance?"+test.query, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Host = publicAuthority
+			got := c.do(r)
+			if got.status != test.want {
+				t.Fatalf("got %d %s, want %d", got.status, got.raw, test.want)
+			}
+			if test.want == http.StatusOK {
+				wantAt(t, got.body, "https://"+publicAuthority+"/"+testTenant+"/v2.0/.well-known/openid-configuration", "tenant_discovery_endpoint")
+			}
+		})
+	}
+}
+
 // Nothing but the emulator is asked: instance discovery is a call to a public
 // host, which the emulator's own paths never need.
 func TestA02NoInstanceDiscovery(t *testing.T) {

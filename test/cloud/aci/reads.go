@@ -56,7 +56,7 @@ func (s *Server) listGroups(c *call) (reply, *apiError) {
 	}
 	body := map[string]any{"value": value}
 	if more {
-		query := url.Values{"api-version": {APIVersion}, "$skiptoken": {encodeToken(last)}}
+		query := url.Values{"api-version": {c.query.Get("api-version")}, "$skiptoken": {encodeToken(last)}}
 		body["nextLink"] = "https://" + c.request.Host + c.request.URL.EscapedPath() + "?" + query.Encode()
 	}
 	return reply{http.StatusOK, body}, nil

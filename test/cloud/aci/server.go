@@ -213,6 +213,8 @@ func (s *Server) Handler() http.Handler {
 		}
 		tenant, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 		switch {
+		case r.Host == publicAuthority && r.URL.Path == "/common/discovery/instance" && r.Method == http.MethodGet:
+			s.authority.instances(w, r)
 		case rest == "v2.0/.well-known/openid-configuration" && r.Method == http.MethodGet:
 			r.SetPathValue("tenant", tenant)
 			s.authority.configuration(w, r)

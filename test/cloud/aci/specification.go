@@ -20,6 +20,10 @@ import (
 // serves.
 const APIVersion = "2023-05-01"
 
+// previewVersion is the preview that became APIVersion: for deployments the two
+// have the same members (the service's change log of its API versions).
+const previewVersion = "2022-10-01-preview"
+
 // specificationURL names the embedded Swagger file inside the schema compiler;
 // nothing is ever fetched from it.
 const specificationURL = "specification:///containerInstance.json"
