@@ -55,9 +55,10 @@ type Cluster struct {
 	// was ready.
 	ServingIn time.Duration
 
-	server    string
-	authority *authority
-	temporary bool
+	server        string
+	apiServerArgs []string
+	authority     *authority
+	temporary     bool
 
 	mu        sync.Mutex
 	processes []*Process
@@ -109,7 +110,7 @@ func Start(ctx context.Context, o Options) (_ *Cluster, err error) {
 		return nil, err
 	}
 	c.server = "https://127.0.0.1:" + ports[2]
-	if err := c.run("kube-apiserver", append([]string{
+	c.apiServerArgs = append([]string{
 		"--etcd-servers=" + etcd, "--etcd-cafile=" + c.path("ca.crt"),
 		"--etcd-certfile=" + c.path("admin.crt"), "--etcd-keyfile=" + c.path("admin.key"),
 		"--bind-address=127.0.0.1", "--secure-port=" + ports[2], "--advertise-address=127.0.0.1",
@@ -127,7 +128,8 @@ func Start(ctx context.Context, o Options) (_ *Cluster, err error) {
 		"--requestheader-username-headers=X-Remote-User", "--requestheader-group-headers=X-Remote-Group",
 		"--requestheader-extra-headers-prefix=X-Remote-Extra-",
 		"--proxy-client-cert-file=" + c.path("front-proxy-client.crt"), "--proxy-client-key-file=" + c.path("front-proxy-client.key"),
-	}, o.APIServerArgs...)...); err != nil {
+	}, o.APIServerArgs...)
+	if err := c.run(apiServer, c.apiServerArgs...); err != nil {
 		return nil, err
 	}
 	for name, user := range users {
@@ -317,7 +319,7 @@ func (c *Cluster) Stop() error {
 	for _, p := range slices.Backward(c.processes) {
 		// The API server waits up to a minute for open watches, etcd for its
 		// clients; nothing here is worth keeping.
-		if p.Name == "kube-apiserver" || p.Name == "etcd" {
+		if p.Name == apiServer || p.Name == "etcd" {
 			p.Kill()
 			continue
 		}

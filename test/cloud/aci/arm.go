@@ -184,6 +184,7 @@ func (s *Server) process(c *call) (reply, *apiError) {
 	if refusal := readRequestBody(c); refusal != nil {
 		return reply{}, refusal
 	}
+	s.hooks.Before(sim.Passage{Action: c.operation, Target: c.group()})
 	fault, struck := s.faults.next(c.operation, c.group())
 	if struck && !fault.AfterEffect {
 		if refusal := s.strike(fault, c.request); refusal != nil {
@@ -191,6 +192,7 @@ func (s *Server) process(c *call) (reply, *apiError) {
 		}
 	}
 	result, refusal := found.handle(s, c)
+	s.hooks.After(sim.Passage{Action: c.operation, Target: c.group(), Code: codeOf(refusal)})
 	if struck && fault.AfterEffect {
 		if refusal := s.strike(fault, c.request); refusal != nil {
 			return reply{}, refusal
@@ -263,17 +265,22 @@ func readRequestBody(c *call) *apiError {
 }
 
 func (s *Server) audit(c *call, at time.Time, refusal *apiError) {
-	code, target := "OK", c.group()
-	if refusal != nil {
-		code = refusal.code
-	}
+	target := c.group()
 	if target != "" {
 		target = groupID(c.subscription(), c.resourceGroup(), c.group())
 	}
 	s.fleet.Ledger().Audit(sim.Call{
 		Time: at, Cloud: "aci", Principal: c.app.ClientID, Action: c.operation, Target: target,
-		RequestID: c.requestID, Code: code,
+		RequestID: c.requestID, Code: codeOf(refusal),
 	})
+}
+
+// codeOf is how a call ended, for the record.
+func codeOf(refusal *apiError) string {
+	if refusal != nil {
+		return refusal.code
+	}
+	return "OK"
 }
 
 func groupID(subscription, resourceGroup, name string) string {

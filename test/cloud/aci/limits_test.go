@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -374,5 +375,30 @@ func TestManyGroups(t *testing.T) {
 	each(http.MethodDelete, "", http.StatusOK)
 	if left, open := len(c.server.Fleet().Groups()), len(c.server.Record().Open()); left != 0 || open != 0 {
 		t.Errorf("%d groups and %d open bills are left", left, open)
+	}
+}
+
+// A hook sees the cloud before and after the effect of a call, also of one
+// whose answer is lost.
+func TestHooks(t *testing.T) {
+	const put = "ContainerGroups_CreateOrUpdate"
+	c := newTestCloud(t)
+	var seen []string
+	groups := func() int { return len(c.server.Fleet().Groups()) }
+	remove := c.server.Hook(sim.Hook{
+		Action: put,
+		Before: func(p sim.Passage) { seen = append(seen, fmt.Sprint("before ", p.Target, groups())) },
+		After:  func(p sim.Passage) { seen = append(seen, fmt.Sprint("after ", p.Target, p.Code, groups())) },
+	})
+	c.server.Inject(Fault{Operation: put, AfterEffect: true, Cut: true})
+	if response, err := c.client.Do(c.armRequest(http.MethodPut, c.path("a"), groupBody())); err == nil {
+		response.Body.Close()
+		t.Errorf("answered %d, want a cut connection", response.StatusCode)
+	}
+	c.get("a")
+	remove()
+	c.put("b", http.StatusCreated)
+	if want := []string{"before a0", "after aOK1"}; !slices.Equal(seen, want) {
+		t.Errorf("hooks: %q, want %q", seen, want)
 	}
 }

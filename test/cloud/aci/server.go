@@ -62,6 +62,7 @@ type Server struct {
 	authority      *authority
 	throttle       *throttle
 	faults         faultList
+	hooks          sim.Hooks
 	public         *addressPool
 	private        *addressPool
 	urlCertificate string // the c member of operation URLs
@@ -288,6 +289,9 @@ func (s *Server) Inject(f Fault) { s.faults.add(f) }
 
 // ClearFaults removes all faults.
 func (s *Server) ClearFaults() { s.faults.clear() }
+
+// Hook has a function called on the way of admitted calls, until remove.
+func (s *Server) Hook(h sim.Hook) (remove func()) { return s.hooks.Hook(h) }
 
 func (s *Server) findScope(subscription, resourceGroup string) (subscriptionFound, resourceGroupFound bool) {
 	s.mu.RLock()

@@ -1,9 +1,13 @@
 package eci
 
 import (
+	"fmt"
 	"net/url"
+	"slices"
 	"testing"
 	"time"
+
+	"github.com/autoburst/autoburst/test/cloud/sim"
 )
 
 func TestE24ClientToken(t *testing.T) {
@@ -95,5 +99,30 @@ func TestFaults(t *testing.T) {
 	}
 	if r.status != 200 {
 		t.Errorf("delayed answer %d", r.status)
+	}
+}
+
+// A hook sees the cloud before and after the effect of a call, also of one
+// whose answer is lost.
+func TestHooks(t *testing.T) {
+	c := newClient(t)
+	var seen []string
+	groups := func() int { return len(c.server.Fleet().Groups()) }
+	remove := c.server.Hook(sim.Hook{
+		Action: "CreateContainerGroup",
+		Before: func(p sim.Passage) { seen = append(seen, fmt.Sprint("before ", p.Target, groups())) },
+		After: func(p sim.Passage) {
+			seen = append(seen, fmt.Sprint("after ", p.Code, groups(), p.Target == c.server.Fleet().Groups()[0].ID()))
+		},
+	})
+	c.server.Inject(Fault{Action: "CreateContainerGroup", AfterEffect: true, Cut: true})
+	if r := c.do("CreateContainerGroup", nginx("ClientToken", "t")...); r.err == nil {
+		t.Fatalf("answered %s, want a cut connection", r.raw)
+	}
+	c.ok("DescribeContainerGroups")
+	remove()
+	c.create("ClientToken", "t2")
+	if want := []string{"before 0", "after OK1 true"}; !slices.Equal(seen, want) {
+		t.Errorf("hooks: %q, want %q", seen, want)
 	}
 }

@@ -31,6 +31,7 @@ type Server struct {
 
 	gate   gate // keys, nonces, rates
 	faults faults
+	hooks  sim.Hooks
 
 	mu        sync.Mutex // guards what follows, and orders changes
 	groups    map[string]*group
@@ -115,6 +116,9 @@ func (s *Server) Inject(f Fault) { s.faults.add(f) }
 // ClearFaults removes all faults.
 func (s *Server) ClearFaults() { s.faults.clear() }
 
+// Hook has a function called on the way of admitted calls, until remove.
+func (s *Server) Hook(h sim.Hook) (remove func()) { return s.hooks.Hook(h) }
+
 // SetShortages replaces the shortages of machines.
 func (s *Server) SetShortages(list ...Shortage) {
 	s.mu.Lock()
@@ -174,6 +178,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.answerError(w, r, c, err)
 		return
 	}
+	s.hooks.Before(sim.Passage{Action: c.action, Target: form.Get("ContainerGroupId")})
 	fault := s.faults.take(c.action, form)
 	if fault != nil && !fault.AfterEffect && s.spoil(w, r, c, fault) {
 		return
@@ -182,6 +187,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if changing[c.action] {
 		s.audit(c, refusal)
 	}
+	s.hooks.After(sim.Passage{Action: c.action, Target: c.target, Code: codeOf(refusal)})
 	if fault != nil && fault.AfterEffect && s.spoil(w, r, c, fault) {
 		return
 	}
@@ -290,14 +296,18 @@ func (s *Server) region(id string) (Region, bool) {
 }
 
 func (s *Server) audit(c *call, refusal *apiError) {
-	code := "OK"
-	if refusal != nil {
-		code = refusal.code
-	}
 	s.fleet.Ledger().Audit(sim.Call{
 		Time: s.fleet.Now(), Cloud: cloudName, Principal: c.principal, Action: c.action,
-		Target: c.target, RequestID: c.requestID, Code: code,
+		Target: c.target, RequestID: c.requestID, Code: codeOf(refusal),
 	})
+}
+
+// codeOf is how a call ended, for the record.
+func codeOf(refusal *apiError) string {
+	if refusal != nil {
+		return refusal.code
+	}
+	return "OK"
 }
 
 // sleep waits on the server's clock and reports whether the client is still there.
