@@ -100,6 +100,10 @@ func (p *Process) Tail(lines int) []byte {
 	return bytes.Join(all, []byte("\n"))
 }
 
+// Signal sends the process a signal, such as SIGSTOP and SIGCONT, between which it
+// stands still.
+func (p *Process) Signal(s syscall.Signal) error { return p.cmd.Process.Signal(s) }
+
 // Kill ends the process as a crash would.
 func (p *Process) Kill() {
 	_ = p.cmd.Process.Kill()

@@ -23,11 +23,19 @@ type Controller struct {
 	Webhook, Metrics, Health string
 }
 
-// Agent is the running agent of one virtual node.
+// Agent is one running replica of the agent of a virtual node.
 type Agent struct {
 	Process *cluster.Process
-	// Metrics is where it listens, for health checks too.
-	Metrics string
+	// Node is its virtual node.
+	Node string
+	// Pod is the name of the pod that it would run in, by which it stands for
+	// election.
+	Pod string
+	// Metrics is where it listens, for health checks too, and Kubelet where it
+	// serves the kubelet API.
+	Metrics, Kubelet string
+
+	place int
 }
 
 // Helm runs Helm against the cluster as the administrator.
@@ -195,8 +203,9 @@ func (p *Playground) RemoveController(c *Controller, end func(*cluster.Process))
 	p.controllers = slices.DeleteFunc(p.controllers, func(o *Controller) bool { return o == c })
 }
 
-// StartAgent starts the agent of a virtual node. Extra variables win over the
-// chart's.
+// StartAgent starts one more replica of the agent of a virtual node. It takes the
+// place of a replica that has ended, as a container that the kubelet restarts in
+// its pod does, or a new one. Extra variables win over the chart's.
 func (p *Playground) StartAgent(ctx context.Context, node string, extraEnv ...string) (*Agent, error) {
 	d, err := p.deployment(ctx, func(d appsv1.Deployment) bool { return d.Labels["autoburst.io/virtual-node"] == node })
 	if err != nil {
@@ -210,39 +219,74 @@ func (p *Playground) StartAgent(ctx context.Context, node string, extraEnv ...st
 		}
 		ports = append(ports, port)
 	}
-	a := &Agent{Metrics: "127.0.0.1:" + ports[1]}
+	a := &Agent{Node: node, Kubelet: "127.0.0.1:" + ports[0], Metrics: "127.0.0.1:" + ports[1]}
 	p.mu.Lock()
+	for slices.ContainsFunc(p.agents[node], func(o *Agent) bool { return o.place == a.place }) {
+		a.place++
+	}
+	a.Pod = fmt.Sprintf("%s-%d", d.Name, a.place)
+	p.agents[node] = append(p.agents[node], a)
 	p.generation++
 	name := fmt.Sprintf("autoburst-vnode-%s-%d", node, p.generation)
 	p.mu.Unlock()
-	a.Process, err = p.start(ctx, d, name, p.programs.agent, []string{
+	process, err := p.start(ctx, d, name, p.programs.agent, []string{
 		"--metrics-bind-address=" + a.Metrics, "--kubelet-bind-address=127.0.0.1", "--client-ca-file=" + p.CAFile(),
-	}, append([]string{"KUBELET_PORT=" + ports[0], "VKUBELET_POD_IP=127.0.0.1"}, extraEnv...))
+	}, append([]string{"POD_NAME=" + a.Pod, "KUBELET_PORT=" + ports[0], "VKUBELET_POD_IP=127.0.0.1"}, extraEnv...))
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if err != nil {
+		p.agents[node] = slices.DeleteFunc(p.agents[node], func(o *Agent) bool { return o == a })
 		return nil, err
 	}
-	p.mu.Lock()
-	p.agents[node] = a
-	p.mu.Unlock()
+	a.Process = process
 	return a, nil
 }
 
-// Agent is the running agent of a virtual node, nil if there is none.
-func (p *Playground) Agent(node string) *Agent {
+// Agents are the running replicas of the agent of a virtual node, in the order in
+// which they were started.
+func (p *Playground) Agents(node string) []*Agent {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.agents[node]
+	return slices.DeleteFunc(slices.Clone(p.agents[node]), func(a *Agent) bool { return a.Process == nil })
 }
 
-// RemoveAgent ends the agent of a virtual node.
-func (p *Playground) RemoveAgent(node string, end func(*cluster.Process)) {
-	p.mu.Lock()
-	a := p.agents[node]
-	delete(p.agents, node)
-	p.mu.Unlock()
-	if a != nil {
-		end(a.Process)
+// Agent is the oldest running replica of the agent of a virtual node, nil if
+// there is none.
+func (p *Playground) Agent(node string) *Agent {
+	if all := p.Agents(node); len(all) > 0 {
+		return all[0]
 	}
+	return nil
+}
+
+// Leader is the replica that holds the Lease of a virtual node, nil if none of
+// those that run does.
+func (p *Playground) Leader(ctx context.Context, node string) (*Agent, error) {
+	lease, err := p.Client().CoordinationV1().Leases(Namespace).Get(ctx, Release+"-vnode-"+node, metav1.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range p.Agents(node) {
+		if a.Pod == ptr.Deref(lease.Spec.HolderIdentity, "") {
+			return a, nil
+		}
+	}
+	return nil, nil
+}
+
+// RemoveAgent ends all replicas of the agent of a virtual node.
+func (p *Playground) RemoveAgent(node string, end func(*cluster.Process)) {
+	for _, a := range p.Agents(node) {
+		p.RemoveReplica(a, end)
+	}
+}
+
+// RemoveReplica ends one replica of the agent of a virtual node.
+func (p *Playground) RemoveReplica(a *Agent, end func(*cluster.Process)) {
+	end(a.Process)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.agents[a.Node] = slices.DeleteFunc(p.agents[a.Node], func(o *Agent) bool { return o == a })
 }
 
 // WaitNodeReady waits until a virtual node is Ready.

@@ -66,6 +66,9 @@ type Options struct {
 	Race bool
 	// Set adds chart values in Helm's --set form.
 	Set []string
+	// Agents is how many replicas of the agent each virtual node has; zero means
+	// one.
+	Agents int
 	// WithoutAgents leaves the virtual nodes out until StartAgent.
 	WithoutAgents bool
 	// Cluster are the control plane's options.
@@ -85,7 +88,7 @@ type Playground struct {
 
 	mu          sync.Mutex
 	controllers []*Controller
-	agents      map[string]*Agent
+	agents      map[string][]*Agent
 	generation  int
 }
 
@@ -112,7 +115,7 @@ func Start(ctx context.Context, o Options) (_ *Playground, err error) {
 		o.Controllers = 2
 	}
 	o.Cluster.Progress = o.Progress
-	p := &Playground{options: o, progress: o.Progress, agents: map[string]*Agent{}}
+	p := &Playground{options: o, progress: o.Progress, agents: map[string][]*Agent{}}
 	// Compiling takes most of the time when it is needed at all, so it comes
 	// first and alone.
 	if p.programs, err = buildPrograms(ctx, o.Race, o.Progress); err != nil {
@@ -158,8 +161,10 @@ func Start(ctx context.Context, o Options) (_ *Playground, err error) {
 	}
 	if !o.WithoutAgents {
 		for _, node := range []string{ECINode, ACINode} {
-			if _, err := p.StartAgent(ctx, node); err != nil {
-				return nil, err
+			for range max(o.Agents, 1) {
+				if _, err := p.StartAgent(ctx, node); err != nil {
+					return nil, err
+				}
 			}
 		}
 		for _, node := range []string{ECINode, ACINode} {
@@ -180,8 +185,8 @@ func (p *Playground) say(format string, args ...any) {
 // first, then the clouds, then the cluster.
 func (p *Playground) Stop() error {
 	p.mu.Lock()
-	controllers, agents := p.controllers, p.agents
-	p.controllers, p.agents = nil, map[string]*Agent{}
+	controllers, agents := p.controllers, p.allAgents()
+	p.controllers, p.agents = nil, map[string][]*Agent{}
 	p.mu.Unlock()
 	var errs []error
 	for _, a := range agents {
@@ -201,6 +206,19 @@ func (p *Playground) Stop() error {
 	}
 	errs = append(errs, p.Cluster.Stop())
 	return errors.Join(errs...)
+}
+
+// allAgents are the running replicas of all agents. The lock is held.
+func (p *Playground) allAgents() []*Agent {
+	var all []*Agent
+	for _, agents := range p.agents {
+		for _, a := range agents {
+			if a.Process != nil {
+				all = append(all, a)
+			}
+		}
+	}
+	return all
 }
 
 // Plugin is the path of the built kubectl-autoburst.
@@ -247,7 +265,7 @@ func (p *Playground) Logs(lines int) string {
 	for _, c := range p.controllers {
 		tail(c.Process.Name, c.Process)
 	}
-	for _, a := range p.agents {
+	for _, a := range p.allAgents() {
 		tail(a.Process.Name, a.Process)
 	}
 	return b.String()
