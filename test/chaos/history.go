@@ -91,9 +91,22 @@ type Start struct {
 	Exits bool
 	For   time.Duration
 	Code  int
-	// Last tells that the process is not meant to be started again.
-	Last bool
 }
+
+// restarts tells whether the policy of the pod wants a start after this one has
+// ended.
+func (s Start) restarts() bool {
+	switch s.Policy {
+	case string(corev1.RestartPolicyNever):
+		return false
+	case string(corev1.RestartPolicyOnFailure):
+		return s.Code != 0
+	}
+	return true
+}
+
+// final tells whether the container ends for good with this run.
+func (s Start) final() bool { return s.Exits && !s.restarts() }
 
 // Act is something that the plan did to the pod of a UID or to its group.
 type Act struct {

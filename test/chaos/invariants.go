@@ -27,7 +27,7 @@ func Judge(h *History) []Violation {
 	var all []Violation
 	for _, rule := range []func(*History) []Violation{
 		sawEverything, oneBill, oneRun, nothingLeft, billsEnd, noRestartWithoutCause, startedOnce,
-		endedAsTheGroupDid, noWayBack, jobsCountWhatRan, nothingHangs, nodesStayReady, noSecretTold,
+		endedAsTheGroupDid, noWayBack, jobsCountWhatRan, nothingHangs, nodesStayReady, noSecretTold, logsAreClean,
 	} {
 		all = append(all, rule(h)...)
 	}
@@ -148,17 +148,6 @@ func noRestartWithoutCause(h *History) (out []Violation) {
 	return out
 }
 
-// restarts tells whether the policy of the pod wants a start after this one.
-func (s Start) restarts() bool {
-	switch s.Policy {
-	case string(corev1.RestartPolicyNever):
-		return false
-	case string(corev1.RestartPolicyOnFailure):
-		return s.Code != 0
-	}
-	return true
-}
-
 // startedOnce: a pod's containers are started once from the beginning, and those
 // of a pod that is never restarted once at all. A group that vanished before the
 // agent had seen it run may be made anew.
@@ -207,7 +196,7 @@ func endedAsTheGroupDid(h *History) (out []Violation) {
 			continue
 		}
 		s := own[len(own)-1]
-		over := s.Exits && s.Last && !s.At.Add(s.For).After(e.At.Add(exitSlack))
+		over := s.final() && !s.At.Add(s.For).After(e.At.Add(exitSlack))
 		switch {
 		case e.Phase == corev1.PodSucceeded && !(over && s.Code == 0):
 			bad("its container had not ended with 0")
@@ -257,9 +246,9 @@ func jobsCountWhatRan(h *History) (out []Violation) {
 		switch {
 		case deleted >= 0 && (ended < 0 || deleted <= ended), h.acted(uid, Vanish, Restart), ended >= 0 && events[ended].RefusedByNode:
 			t.disturbed++
-		case len(own) > 0 && own[len(own)-1].Last && own[len(own)-1].Exits && own[len(own)-1].Code == 0:
+		case len(own) > 0 && own[len(own)-1].final() && own[len(own)-1].Code == 0:
 			t.succeeded++
-		case len(own) > 0 && own[len(own)-1].Last && own[len(own)-1].Exits:
+		case len(own) > 0 && own[len(own)-1].final():
 			t.failed++
 		}
 	}
@@ -329,3 +318,15 @@ func noSecretTold(h *History) (out []Violation) {
 }
 
 func clockTime(t time.Time) string { return t.UTC().Format("15:04:05.000") }
+
+// logsAreClean: no program raced, panicked, or did what its Role forbids.
+func logsAreClean(h *History) (out []Violation) {
+	for _, t := range h.Texts {
+		for _, bad := range []string{"DATA RACE", "panic:", "panic in", "is forbidden: User"} {
+			if i := strings.Index(t.Text, bad); i >= 0 {
+				out = append(out, Violation{"programs are sound", "", fmt.Sprintf("%s contains %q: …%s", t.Where, bad, t.Text[max(0, i-200):min(len(t.Text), i+400)])})
+			}
+		}
+	}
+	return out
+}

@@ -100,6 +100,13 @@ const (
 	Restart  Action = "platform-restart"
 	Rotate   Action = "rotate-credentials"
 
+	// The API server, as the agents of a cloud's node see it.
+	HoldWatches Action = "hold-watches"
+	APIDown     Action = "api-server-away"
+	APISlow     Action = "api-server-slow"
+	APIError    Action = "api-server-error"
+	APICut      Action = "api-server-cut-after-effect"
+
 	// Agents.
 	Kill  Action = "kill-agent"
 	Term  Action = "stop-agent"
@@ -305,7 +312,7 @@ func (d *dice) earlier(kinds ...Kind) (Workload, bool) {
 
 // anything is one step that has nothing to do with the others of its round.
 func anything(d *dice) Step {
-	switch d.IntN(12) {
+	switch d.IntN(13) {
 	case 0:
 		return Step{Do: Throttle, Cloud: d.cloud(), Call: pick(d, AnyCall, CreateCall, DeleteCall, GetCall), Calls: 1 + d.IntN(3), Mode: pick(d, "", "retry-after")}
 	case 1:
@@ -329,6 +336,11 @@ func anything(d *dice) Step {
 			return Step{Do: pick(d, Evict, Delete, Force), Cloud: w.Cloud, Name: w.PodName()}
 		}
 	case 10:
+		if d.chance(3) {
+			return Step{Do: HoldWatches, Cloud: d.cloud(), For: d.millis(300, 2000), Mode: pick(d, "", "expired")}
+		}
+		return Step{Do: pick(d, APISlow, APIError, APICut), Cloud: d.cloud(), Calls: 1 + d.IntN(4), For: d.millis(100, 700)}
+	case 11:
 		if w, ok := d.earlier(BarePod, StatefulSet); ok {
 			return Step{Do: pick(d, Vanish, Restart), Cloud: w.Cloud, Name: w.PodName()}
 		}

@@ -24,6 +24,8 @@ var scenes = []scene{
 	platformActs,
 	credentialsRotated,
 	bothAgentsGone,
+	deafToPods,
+	deafToPods,
 }
 
 func makeAll(made []Workload) []Step {
@@ -130,6 +132,21 @@ func recreatedAtOnce(d *dice, made []Workload) []Step {
 	steps := append(makeAll(made), Step{After: pick(d, Now, Accepted, Started), Of: pod.Name, Do: Recreate, Cloud: pod.Cloud, Name: pod.Name, Mode: pick(d, "", "force")})
 	if d.chance(3) {
 		steps = append(steps, Step{Do: Recreate, Cloud: pod.Cloud, Name: pod.Name, Mode: "force"})
+	}
+	return steps
+}
+
+// deafToPods keeps the agent from hearing of what happens to pods, or from
+// reaching the API server at all.
+func deafToPods(d *dice, made []Workload) []Step {
+	pod := made[0]
+	deaf := Step{After: pick(d, Now, Started), Of: pod.Name, Do: HoldWatches, Cloud: pod.Cloud, For: d.millis(500, 2500), Mode: pick(d, "", "expired")}
+	if d.chance(3) {
+		deaf.Do, deaf.Mode = APIDown, ""
+	}
+	steps := append(makeAll(made), deaf, Step{Do: pick(d, Force, Recreate, Delete), Cloud: pod.Cloud, Name: pod.Name, Mode: pick(d, "", "force")})
+	if d.chance(3) {
+		steps = append(steps, Step{Do: Kill, Cloud: pod.Cloud, For: d.millis(0, 500)})
 	}
 	return steps
 }

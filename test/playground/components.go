@@ -103,6 +103,11 @@ func (p *Playground) start(ctx context.Context, d *appsv1.Deployment, name, bina
 	if err != nil {
 		return nil, err
 	}
+	if tap := p.Tap(d.Labels["autoburst.io/virtual-node"]); tap != nil {
+		if kubeconfig, err = tap.Kubeconfig(kubeconfig); err != nil {
+			return nil, err
+		}
+	}
 	env, err := p.environment(ctx, spec.Containers[0])
 	if err != nil {
 		return nil, fmt.Errorf("environment of Deployment %s: %w", d.Name, err)

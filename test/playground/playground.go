@@ -71,6 +71,11 @@ type Options struct {
 	Agents int
 	// WithoutAgents leaves the virtual nodes out until StartAgent.
 	WithoutAgents bool
+	// Taps leads the agents of each virtual node through a tap to the API server.
+	Taps bool
+	// PageSize bounds the pages of the clouds' lists; zero leaves them as large as
+	// the clouds make them.
+	PageSize int
 	// Cluster are the control plane's options.
 	Cluster cluster.Options
 }
@@ -89,6 +94,7 @@ type Playground struct {
 	mu          sync.Mutex
 	controllers []*Controller
 	agents      map[string][]*Agent
+	taps        map[string]*cluster.Tap
 	generation  int
 }
 
@@ -159,6 +165,9 @@ func Start(ctx context.Context, o Options) (_ *Playground, err error) {
 			return nil, err
 		}
 	}
+	if err := p.startTaps(); err != nil {
+		return nil, err
+	}
 	if !o.WithoutAgents {
 		for _, node := range []string{ECINode, ACINode} {
 			for range max(o.Agents, 1) {
@@ -194,6 +203,9 @@ func (p *Playground) Stop() error {
 	}
 	for _, c := range controllers {
 		errs = append(errs, c.Process.Stop(stopGrace))
+	}
+	for _, tap := range p.taps {
+		errs = append(errs, tap.Close())
 	}
 	if p.balancer != nil {
 		p.balancer.Close()
