@@ -32,8 +32,12 @@ func TestChaos(t *testing.T) {
 	if len(result.Violations) == 0 {
 		return
 	}
-	for _, v := range result.Violations {
+	const shown = 20
+	for _, v := range result.Violations[:min(shown, len(result.Violations))] {
 		t.Error(v)
+	}
+	if more := len(result.Violations) - shown; more > 0 {
+		t.Errorf("and %d more", more)
 	}
 	t.Logf("again: make chaos SEED=%d FIRST=%d ROUNDS=%d\nlogs in %s\n%s\n%s", *seed, *first, *rounds, result.Logs, result.Timelines, result.Rounds)
 }

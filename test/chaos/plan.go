@@ -231,7 +231,8 @@ func workloads(seed uint64, n int) []Workload {
 		case 0, 1:
 			list = append(list, Workload{Kind: Deployment, Name: name, Cloud: cloud(), Replicas: 1 + rng.IntN(3), Policy: "Always", Secret: rng.IntN(4) == 0})
 		case 2:
-			list = append(list, Workload{Kind: StatefulSet, Name: name, Cloud: cloud(), Replicas: 1 + rng.IntN(2), Policy: "Always"})
+			// Its pods have a hostname, which ACI cannot give.
+			list = append(list, Workload{Kind: StatefulSet, Name: name, Cloud: eciCloud, Replicas: 1 + rng.IntN(2), Policy: "Always"})
 		case 3, 4:
 			list = append(list, job(rng, name, cloud()))
 		default:

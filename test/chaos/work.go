@@ -40,11 +40,10 @@ func (w *Workload) pod() corev1.PodTemplateSpec {
 	return corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"app": w.Name}},
 		Spec: corev1.PodSpec{
-			NodeSelector:                  map[string]string{"type": "virtual-kubelet", "autoburst.io/provider": w.Cloud},
-			Tolerations:                   []corev1.Toleration{{Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoSchedule}},
-			RestartPolicy:                 corev1.RestartPolicy(w.Policy),
-			TerminationGracePeriodSeconds: ptr.To[int64](5),
-			Containers:                    []corev1.Container{c},
+			NodeSelector:  map[string]string{"type": "virtual-kubelet", "autoburst.io/provider": w.Cloud},
+			Tolerations:   []corev1.Toleration{{Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoSchedule}},
+			RestartPolicy: corev1.RestartPolicy(w.Policy),
+			Containers:    []corev1.Container{c},
 		},
 	}
 }
