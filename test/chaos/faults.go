@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"sync/atomic"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -19,6 +20,8 @@ import (
 
 // cloud is an emulated cloud as a plan disturbs it.
 type cloud interface {
+	// hook is called on the way of creates, until remove.
+	hook(sim.Hook) (remove func())
 	// inject makes calls go wrong as a step says.
 	inject(Step)
 	// outage makes every call fail until lift.
@@ -40,6 +43,8 @@ const garbage = `{"RequestId":"F0A8","value":[{"id":"/subscriptions/`
 type eciFaults struct{ *playground.ECICloud }
 
 func (c eciFaults) fleet() *sim.Fleet { return c.Fleet() }
+
+func (c eciFaults) hook(h sim.Hook) func() { h.Action, _ = eciMatch(CreateCall); return c.Hook(h) }
 
 // eciCalls tell the calls of the one action that lists and reads apart.
 func eciMatch(call Call) (action string, match func(url.Values) bool) {
@@ -126,6 +131,8 @@ type aciFaults struct{ *playground.ACICloud }
 
 func (c aciFaults) fleet() *sim.Fleet { return c.Fleet() }
 
+func (c aciFaults) hook(h sim.Hook) func() { h.Action = aciOperations[CreateCall]; return c.Hook(h) }
+
 var aciOperations = map[Call]string{
 	CreateCall: "ContainerGroups_CreateOrUpdate", DeleteCall: "ContainerGroups_Delete",
 	ListCall: "ContainerGroups_ListByResourceGroup", GetCall: "ContainerGroups_Get",
@@ -195,6 +202,21 @@ func (c aciFaults) rotate(generation int) (string, map[string]string) {
 func (c aciFaults) lift() {
 	c.ClearFaults()
 	c.shortage("", false)
+}
+
+// late holds the next creates back on their way to their effect, whether or not
+// the caller still waits.
+func (b *bed) late(ctx context.Context, s Step) {
+	var left atomic.Int32
+	left.Store(int32(s.Calls)) //nolint:gosec // a few
+	remove := b.clouds[s.Cloud].hook(sim.Hook{Before: func(sim.Passage) {
+		if left.Add(-1) >= 0 {
+			b.pending.Add(1) // what is held back takes effect before things are judged
+			defer b.pending.Done()
+			_ = wait(ctx, s.For) // when the run ends, nothing is held back
+		}
+	}})
+	b.later(ctx, 2*time.Second, func(context.Context) error { remove(); return nil })
 }
 
 // platform has a cloud do something to a pod's group by itself.

@@ -90,6 +90,7 @@ const (
 	CutAfter Action = "cut-after-effect"
 	Slow     Action = "slow" // the answer is late
 	SlowCall Action = "slow-call"
+	LateCall Action = "late-effect"  // the effect comes when the caller has given up
 	Partial  Action = "partial-list" // the second page fails
 	Garbled  Action = "garbled-list" // an answer that is not a list
 	Outage   Action = "outage"

@@ -68,8 +68,11 @@ var timing = sim.Timing{
 	PullBackOff:  sim.BackOff{Initial: 200 * time.Millisecond, Max: 2 * time.Second},
 }
 
+// callTimeout is when the agents give up on a call.
+const callTimeout = 4 * time.Second
+
 // agentArgs make the agents as quick as the clouds.
-const agentArgs = "vnode.extraArgs={--sweep-interval=1s,--fast-interval=200ms,--check-interval=1s,--missing-interval=500ms,--call-timeout=5s,--reads-per-second=100}"
+var agentArgs = "vnode.extraArgs={--sweep-interval=1s,--fast-interval=200ms,--check-interval=1s,--missing-interval=500ms,--reads-per-second=100,--call-timeout=" + callTimeout.String() + "}"
 
 // bed is the running system under a plan.
 type bed struct {
@@ -223,6 +226,8 @@ func (b *bed) step(ctx context.Context, s Step) error {
 		return b.cleanup(ctx, s.Count)
 	case Throttle, Error, CutFirst, CutAfter, Slow, SlowCall, Partial, Garbled:
 		b.clouds[s.Cloud].inject(s)
+	case LateCall:
+		b.late(ctx, s)
 	case Outage:
 		b.clouds[s.Cloud].outage(s.Mode)
 		b.later(ctx, s.For, func(context.Context) error { b.clouds[s.Cloud].lift(); return nil })

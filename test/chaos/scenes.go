@@ -9,6 +9,7 @@ var scenes = []scene{
 	calm, calm,
 	createAnswerLost,
 	createLostBeforeEffect,
+	createTakesEffectLate,
 	killedDuringCreate,
 	killedDuringCreate,
 	killedDuringDelete,
@@ -66,6 +67,17 @@ func createAnswerLost(d *dice, made []Workload) []Step {
 
 func createLostBeforeEffect(d *dice, made []Workload) []Step {
 	return append([]Step{{Do: CutFirst, Cloud: made[0].Cloud, Call: CreateCall, Calls: 1 + d.IntN(2)}}, makeAll(made)...)
+}
+
+// createTakesEffectLate has a create act when the agent has given up on it, and
+// perhaps has asked again, or has no pod for it any more.
+func createTakesEffectLate(d *dice, made []Workload) []Step {
+	pod := made[0]
+	steps := append([]Step{{Do: LateCall, Cloud: pod.Cloud, Call: CreateCall, Calls: 1, For: callTimeout + d.millis(300, 2500)}}, makeAll(made)...)
+	if d.chance(3) {
+		steps = append(steps, Step{Do: pick(d, Delete, Force, Recreate), Cloud: pod.Cloud, Name: pod.Name, Mode: pick(d, "", "force")})
+	}
+	return steps
 }
 
 // killedDuringCreate kills the agent between the effect and the answer.
