@@ -13,7 +13,13 @@ GOFLAGS_BUILD := -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 SYSTEM_TESTS := ./test/cluster/... ./test/e2e/... ./test/imports/...
 # These start a system of their own, and wait until the other is gone.
 OTHER_SYSTEM_TESTS := ./test/mutating/...
-UNIT_TESTS = $(filter-out $(shell go list $(SYSTEM_TESTS) $(OTHER_SYSTEM_TESTS)),$(shell go list ./...))
+# So does chaos. CI takes the same plan each time; `make chaos` draws another.
+CHAOS_TESTS := ./test/chaos/...
+CHAOS_SEED ?= 1
+ROUNDS ?= 200
+SEED   ?= 0
+FIRST  ?= 0
+UNIT_TESTS = $(filter-out $(shell go list $(SYSTEM_TESTS) $(OTHER_SYSTEM_TESTS) $(CHAOS_TESTS)),$(shell go list ./...))
 
 .PHONY: help
 help: ## Show this list
@@ -37,6 +43,11 @@ test: control-plane ## Unit, integration and end-to-end tests, with the race det
 	go test -race -timeout 15m $(UNIT_TESTS)
 	go test -race -timeout 30m -count=1 $(SYSTEM_TESTS)
 	go test -race -timeout 10m -count=1 $(OTHER_SYSTEM_TESTS)
+	go test -race -timeout 15m -count=1 $(CHAOS_TESTS) -rounds 200 -seed $(CHAOS_SEED)
+
+.PHONY: chaos
+chaos: control-plane ## Random workloads under random faults and kills of the agents: ROUNDS=n SEED=s FIRST=n
+	go test -race -timeout $$(($(ROUNDS) / 15 + 10))m -count=1 -v -run 'TestChaos$$' ./test/chaos -rounds $(ROUNDS) -seed $(SEED) -first $(FIRST)
 
 .PHONY: bench
 bench: control-plane ## Measure admission, late grants and bursts on a real control plane
