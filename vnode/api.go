@@ -18,7 +18,9 @@ import (
 )
 
 // Handler is the kubelet API of the node, without authentication: pods, logs
-// and health. What it does not offer it refuses with a sentence that says so.
+// and health. What it does not offer it refuses with a sentence that says so. An
+// agent that does not lead answers for its health only: the address on the Node
+// object is the leader's.
 func (a *Agent) Handler() http.Handler {
 	mux := http.NewServeMux()
 	pods := func(context.Context) ([]*corev1.Pod, error) { return a.pods.list(), nil }
@@ -44,7 +46,26 @@ func (a *Agent) Handler() http.Handler {
 				what, a.cfg.Node.Name, a.provider.Name()), http.StatusNotImplemented)
 		})
 	}
-	return recovered(mux, a)
+	return recovered(a.leading(mux), a)
+}
+
+// leading lets requests through while the agent leads.
+func (a *Agent) leading(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if a.present.Load() != nil || req.URL.Path == "/healthz" {
+			next.ServeHTTP(w, req)
+			return
+		}
+		leader := "nobody yet"
+		if h := a.hold.Load(); h != nil {
+			if holder, _ := h.state(); holder != "" {
+				leader = holder
+			}
+		}
+		w.Header().Set("Retry-After", "2")
+		http.Error(w, fmt.Sprintf("this agent stands by for virtual node %s; the leader is %s, try again when the node shows its address", a.cfg.Node.Name, leader),
+			http.StatusServiceUnavailable)
+	})
 }
 
 // recovered keeps a panic in one request from ending the agent.
@@ -79,7 +100,11 @@ func (a *Agent) containerLogs(ctx context.Context, namespace, name, container st
 	if !inSpec(pod.Spec.Containers) && !inSpec(pod.Spec.InitContainers) {
 		return nil, errdefs.InvalidInputf("container %s is not valid for pod %s", container, name)
 	}
-	pod, id := a.reconciler.groupOf(pod.UID)
+	t := a.present.Load()
+	if t == nil { // it led when the request came
+		return nil, fmt.Errorf("this agent does not lead virtual node %s any more; try again", a.cfg.Node.Name)
+	}
+	pod, id := t.reconciler.groupOf(pod.UID)
 	status := containerStatus(pod, container)
 	switch {
 	case id == "":

@@ -1,6 +1,7 @@
 package vnode
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -165,7 +166,8 @@ func (r *resolver) valueFrom(ctx context.Context, pod *corev1.Pod, c *corev1.Con
 		case "spec.serviceAccountName":
 			return value{text: pod.Spec.ServiceAccountName}, true, nil
 		case "status.hostIP", "status.hostIPs":
-			return value{text: r.node.InternalIP}, true, nil
+			// As the pod's status has it, which a change of leaders leaves alone.
+			return value{text: cmp.Or(pod.Status.HostIP, r.node.InternalIP)}, true, nil
 		default:
 			text, err := metadataField(pod, path)
 			if err != nil {

@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"log/slog"
 	"sync"
+	"time"
 	"unicode/utf8"
 
 	corev1 "k8s.io/api/core/v1"
@@ -22,6 +23,8 @@ const (
 	eventBacklog = 4096
 	// eventMessageLimit is the API's own bound of an event's note, in bytes.
 	eventMessageLimit = 1024
+	// lastEvents bounds the time for the events that are left when the agent stops.
+	lastEvents = 2 * time.Second
 )
 
 // eventSink writes events about pods, each once: an event is named by what it
@@ -46,24 +49,33 @@ func newEventSink(client kubernetes.Interface, node string, clk clock.PassiveClo
 	}
 }
 
-// run writes what is queued until ctx ends.
+// run writes what is queued until ctx ends, and then, for a moment, what is left.
 func (s *eventSink) run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastEvents)
+			defer cancel()
+			for len(s.queue) > 0 && last.Err() == nil {
+				s.write(last, <-s.queue)
+			}
 			return
 		case e := <-s.queue:
-			_, err := s.client.CoreV1().Events(e.Namespace).Create(ctx, e, metav1.CreateOptions{})
-			switch {
-			case err == nil:
-				s.metric.events.WithLabelValues("created").Inc()
-			case apierrors.IsAlreadyExists(err):
-				s.metric.events.WithLabelValues("known").Inc()
-			default:
-				s.metric.events.WithLabelValues("failed").Inc()
-				s.log.Debug("event not written", "pod", e.InvolvedObject.Namespace+"/"+e.InvolvedObject.Name, "reason", e.Reason, "error", err)
-			}
+			s.write(ctx, e)
 		}
+	}
+}
+
+func (s *eventSink) write(ctx context.Context, e *corev1.Event) {
+	_, err := s.client.CoreV1().Events(e.Namespace).Create(ctx, e, metav1.CreateOptions{})
+	switch {
+	case err == nil:
+		s.metric.events.WithLabelValues("created").Inc()
+	case apierrors.IsAlreadyExists(err):
+		s.metric.events.WithLabelValues("known").Inc()
+	default:
+		s.metric.events.WithLabelValues("failed").Inc()
+		s.log.Debug("event not written", "pod", e.InvolvedObject.Namespace+"/"+e.InvolvedObject.Name, "reason", e.Reason, "error", err)
 	}
 }
 

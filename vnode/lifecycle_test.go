@@ -306,7 +306,7 @@ func TestBurstThenMassDeletion(t *testing.T) {
 			return nil
 		})
 		b.eventually("nothing is remembered", func() error {
-			l := b.agent.reconciler.ledger
+			l := b.agent.present.Load().reconciler.ledger
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			if len(l.records) != 0 {

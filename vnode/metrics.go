@@ -24,6 +24,7 @@ type Metrics struct {
 	reachable  prometheus.Gauge
 	unsettled  prometheus.Gauge
 	queueDepth prometheus.Gauge
+	leads      prometheus.Gauge
 }
 
 // NewMetrics makes the figures and adds them to a registry.
@@ -73,10 +74,13 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		queueDepth: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "autoburst_vnode_queue_depth", Help: "Pods that wait for a worker.",
 		}),
+		leads: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "autoburst_vnode_leader", Help: "1 in the replica that leads its virtual node, 0 in those that stand by.",
+		}),
 	}
 	if registry != nil {
 		registry.MustRegister(m.calls, m.errors, m.groups, m.orphans, m.vanished, m.refused, m.sweep,
-			m.sweepTime, m.writes, m.events, m.panics, m.reachable, m.unsettled, m.queueDepth)
+			m.sweepTime, m.writes, m.events, m.panics, m.reachable, m.unsettled, m.queueDepth, m.leads)
 	}
 	return m
 }

@@ -354,7 +354,8 @@ func (k *nodeKeeper) ensure(ctx context.Context) {
 		}
 		stale = stale || !found
 	}
-	stale = stale || !equality.Semantic.DeepEqual(node.Status.Capacity, want.Status.Capacity)
+	stale = stale || !equality.Semantic.DeepEqual(node.Status.Capacity, want.Status.Capacity) ||
+		!equality.Semantic.DeepEqual(node.Status.Addresses, want.Status.Addresses) || node.Status.DaemonEndpoints != want.Status.DaemonEndpoints
 	if err := k.ensureTaints(ctx, node, want.Spec.Taints); err != nil {
 		k.log.Warn("the node's taints could not be written", "node", node.Name, "error", err)
 	}

@@ -45,8 +45,8 @@ func newPodCache(client kubernetes.Interface, node string) *podCache {
 }
 
 // onChange calls enqueue with the UID of every pod that appears, changes or
-// goes, also of those whose end the watch missed.
-func (c *podCache) onChange(enqueue func(types.UID)) error {
+// goes, also of those whose end the watch missed, until forget is called.
+func (c *podCache) onChange(enqueue func(types.UID)) (forget func(), err error) {
 	each := func(obj any) {
 		if t, ok := obj.(cache.DeletedFinalStateUnknown); ok {
 			obj = t.Obj
@@ -55,7 +55,7 @@ func (c *podCache) onChange(enqueue func(types.UID)) error {
 			enqueue(pod.UID)
 		}
 	}
-	_, err := c.informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+	handler, err := c.informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc: each,
 		UpdateFunc: func(before, after any) {
 			// A pod that was deleted and made anew under its name within a gap of
@@ -65,7 +65,8 @@ func (c *podCache) onChange(enqueue func(types.UID)) error {
 		},
 		DeleteFunc: each,
 	})
-	return err
+	// Only handlers of another informer are refused.
+	return func() { _ = c.informer.RemoveEventHandler(handler) }, err
 }
 
 func (c *podCache) run(ctx context.Context) { c.informer.RunWithContext(ctx) }

@@ -96,7 +96,7 @@ func (r *reconciler) createGroup(ctx context.Context, uid types.UID, v view) (ti
 	}
 
 	begun := r.clock.Now()
-	id, err := r.provider.Create(ctx, spec)
+	id, err := r.createNoted(ctx, spec)
 	now := r.clock.Now()
 	r.metrics.call("Create", now.Sub(begun), err)
 	r.health.created(err)
@@ -130,6 +130,9 @@ func (r *reconciler) createGroup(ctx context.Context, uid types.UID, v view) (ti
 
 // createFailed says on the pod why it waits, or that it cannot run.
 func (r *reconciler) createFailed(ctx context.Context, uid types.UID, v view, err error) (time.Duration, error) {
+	if providers.Permitted(ctx) != nil {
+		return 0, err // the pod is another agent's now, and so is what is said of it
+	}
 	class := providers.ClassOf(err)
 	if providers.Permanent(err) {
 		return 0, r.refusePod(ctx, uid, v, ReasonRefused, fmt.Sprintf(
@@ -150,18 +153,23 @@ func (r *reconciler) createFailed(ctx context.Context, uid types.UID, v view, er
 	message := cut(err.Error(), eventMessageLimit/2)
 	r.events.pod(v.pod, occurrence{warning: true, reason: reason, key: string(class),
 		message: "The cloud did not start the pod's container group; it is tried again until it does. " + message})
-	// The request's ID differs in each try: it stays out of the status, which
-	// would otherwise be written each time.
-	var e *providers.Error
-	if errors.As(err, &e) {
-		stable := *e
-		stable.RequestID = ""
-		message = cut(stable.Error(), eventMessageLimit/2)
-	}
+	message = cut(stable(err).Error(), eventMessageLimit/2)
 	if err := r.writeStatus(ctx, uid, v, waitingStatus(v.pod, reason, message, reason, r.place(), v.started, r.clock.Now())); err != nil {
 		r.log.Info("status not written", "pod", v.pod.Namespace+"/"+v.pod.Name, "error", err)
 	}
 	return 0, err
+}
+
+// stable is an error without the request's ID, which differs in each try: it stays
+// out of what would otherwise be written each time.
+func stable(err error) error {
+	var e *providers.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	same := *e
+	same.RequestID = ""
+	return &same
 }
 
 // followGroup brings the pod's status up to what the cloud says of its group.

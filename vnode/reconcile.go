@@ -36,8 +36,9 @@ type reconciler struct {
 	log      *slog.Logger
 	metrics  *Metrics
 
-	ledger *ledger
-	queue  workqueue.TypedDelayingInterface[types.UID]
+	ledger  *ledger
+	creates *outstanding
+	queue   workqueue.TypedDelayingInterface[types.UID]
 	// adopted is set by the first complete listing after the pods were known.
 	// Nothing is created or removed before.
 	adopted atomic.Bool
@@ -56,13 +57,14 @@ func newReconciler(cfg Config, client kubernetes.Interface, provider providers.P
 ) *reconciler {
 	r := &reconciler{
 		cfg: cfg, client: client, provider: provider, pods: pods, events: events, health: health,
-		clock: clk, log: log, metrics: metrics, ledger: newLedger(), kick: make(chan struct{}, 1),
+		clock: clk, log: log, metrics: metrics, ledger: newLedger(), creates: newOutstanding(clk), kick: make(chan struct{}, 1),
 	}
 	r.resolver = newResolver(client, cfg, clk)
 	return r
 }
 
-func (r *reconciler) run(ctx context.Context) {
+// run works until ctx ends, and then finishes what is under way unless lead ends.
+func (r *reconciler) run(ctx, lead context.Context) {
 	r.queue = workqueue.NewTypedDelayingQueueWithConfig(workqueue.TypedDelayingQueueConfig[types.UID]{
 		Clock: r.clock,
 		Queue: workqueue.NewTypedWithConfig(workqueue.TypedQueueConfig[types.UID]{
@@ -74,15 +76,17 @@ func (r *reconciler) run(ctx context.Context) {
 		}),
 	})
 	defer r.queue.ShutDown()
-	if err := r.pods.onChange(r.queue.Add); err != nil {
+	forget, err := r.pods.onChange(r.queue.Add)
+	if err != nil {
 		// Only an informer that was stopped refuses a handler: the agent ends.
 		r.log.Error("pods cannot be watched", "error", err)
 		return
 	}
+	defer forget()
 	var wg sync.WaitGroup
 	for range r.cfg.Workers {
 		wg.Go(func() {
-			for r.next(ctx) {
+			for r.next(ctx, lead) {
 			}
 		})
 	}
@@ -92,7 +96,7 @@ func (r *reconciler) run(ctx context.Context) {
 }
 
 // next works on one pod; it returns false when there is nothing more to do.
-func (r *reconciler) next(ctx context.Context) bool {
+func (r *reconciler) next(ctx, lead context.Context) bool {
 	uid, stop := r.queue.Get()
 	if stop {
 		return false
@@ -105,9 +109,12 @@ func (r *reconciler) next(ctx context.Context) bool {
 
 	// What has begun is finished even when the agent is told to stop: a create
 	// that is cut off may or may not have made a group.
-	work, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.cfg.CallTimeout)
+	work, cancel := context.WithTimeout(lead, r.cfg.CallTimeout)
 	defer cancel()
 	after, err := r.guarded(work, uid)
+	if lead.Err() != nil {
+		return true // whoever leads now does it anew
+	}
 	if err != nil {
 		after = max(after, r.backOff(uid, err))
 	}

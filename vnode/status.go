@@ -99,10 +99,12 @@ func base(pod *corev1.Pod, p place, started time.Time) corev1.PodStatus {
 		QOSClass:           pod.Status.QOSClass,
 		StartTime:          pod.Status.StartTime,
 		NominatedNodeName:  pod.Status.NominatedNodeName,
-		HostIP:             p.hostIP,
+		HostIP:             pod.Status.HostIP,
+		HostIPs:            pod.Status.HostIPs,
 	}
-	if p.hostIP != "" {
-		st.HostIPs = []corev1.HostIP{{IP: p.hostIP}}
+	// A pod's host stays the one that it started on, whichever agent leads.
+	if st.HostIP == "" && p.hostIP != "" {
+		st.HostIP, st.HostIPs = p.hostIP, []corev1.HostIP{{IP: p.hostIP}}
 	}
 	if st.StartTime == nil {
 		// The API keeps seconds only.

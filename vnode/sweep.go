@@ -21,6 +21,9 @@ func (r *reconciler) sweepLoop(ctx context.Context) {
 		err := r.sweep(ctx)
 		took := r.clock.Since(begun)
 		wait := r.nextSweep(took)
+		if ctx.Err() != nil {
+			return
+		}
 		if err != nil {
 			// Unknown is not absent: nothing changes until a listing is complete.
 			failures++

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -33,6 +34,7 @@ type Config struct {
 
 	Node     NodeSettings
 	Resolver ResolverSettings
+	Election ElectionSettings
 
 	// Workers is how many pods are worked on at once; 50 by default.
 	Workers int
@@ -96,6 +98,7 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.LogInterval, time.Second)
 	c.Node = c.Node.withDefaults()
 	c.Resolver = c.Resolver.withDefaults()
+	c.Election = c.Election.withDefaults()
 	return c
 }
 
@@ -124,10 +127,11 @@ func (c Config) validate() error {
 			errs = append(errs, fmt.Errorf("%s is %s, must be above zero", d.name, d.value))
 		}
 	}
-	return errors.Join(append(errs, c.Node.validate())...)
+	return errors.Join(append(errs, c.Node.validate(), c.Election.validate())...)
 }
 
-// Agent runs one virtual node.
+// Agent runs one virtual node, alone or as one of several replicas of which one
+// leads.
 type Agent struct {
 	cfg      Config
 	client   kubernetes.Interface
@@ -135,15 +139,26 @@ type Agent struct {
 	clock    clock.WithTicker
 	log      *slog.Logger
 
-	pods       *podCache
-	events     *eventSink
+	// These are kept whether the agent leads or not, so that a new leader knows its
+	// pods.
+	pods    *podCache
+	events  *eventSink
+	metrics *Metrics
+	hold    atomic.Pointer[hold]
+	// present is the work of the leader, nil in an agent that does not lead.
+	present atomic.Pointer[term]
+}
+
+// term is the work of an agent from when it begins to lead until it ends. It knows
+// nothing of terms before.
+type term struct {
 	keeper     *nodeKeeper
 	reconciler *reconciler
-	metrics    *Metrics
 }
 
 // New makes an agent; it does nothing before [Agent.Run]. The client should not
-// be rate limited below what Workers can use.
+// be rate limited below what Workers can use, and hold back writes that are not
+// permitted any more, see [PermitTransport].
 func New(cfg Config, client kubernetes.Interface, provider providers.Provider,
 	clk clock.WithTicker, log *slog.Logger, metrics *Metrics,
 ) (*Agent, error) {
@@ -151,34 +166,67 @@ func New(cfg Config, client kubernetes.Interface, provider providers.Provider,
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("virtual node %q: %w", cfg.Node.Name, err)
 	}
-	a := &Agent{cfg: cfg, client: client, provider: provider, clock: clk, log: log, metrics: metrics}
-	a.pods = newPodCache(client, cfg.Node.Name)
-	a.events = newEventSink(client, cfg.Node.Name, clk, log, metrics)
-	a.keeper = newNodeKeeper(cfg, client, provider, clk, log, a.pods, metrics)
-	a.reconciler = newReconciler(cfg, client, provider, a.pods, a.events, a.keeper, clk, log, metrics)
-	return a, nil
+	return &Agent{
+		cfg: cfg, client: client, provider: provider, clock: clk, log: log, metrics: metrics,
+		pods:   newPodCache(client, cfg.Node.Name),
+		events: newEventSink(client, cfg.Node.Name, clk, log, metrics),
+	}, nil
 }
 
-// Run registers the node and runs its pods until ctx ends. It then finishes the
-// calls that are under way, so that no create is left with an unknown outcome,
-// and returns nil. The Node object and the groups stay: the next run adopts
-// them.
+// Run registers the node and runs its pods until ctx ends; where replicas elect
+// one, while this one leads. It then finishes the calls that are under way, so that
+// no create is left with an unknown outcome, gives its Lease up and returns nil. The
+// Node object and the groups stay: the next leader adopts them.
 func (a *Agent) Run(ctx context.Context) error {
+	// What the last calls have to tell is told.
+	around, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-
-	wg.Go(func() { a.events.run(ctx) })
-	wg.Go(func() { a.pods.run(ctx) })
-	wg.Go(func() { a.keeper.run(ctx) })
-	a.reconciler.run(ctx)
+	defer stop()
+	wg.Go(func() { a.events.run(around) })
+	wg.Go(func() { a.pods.run(around) })
+	if a.cfg.Election.enabled() {
+		return a.stand(ctx)
+	}
+	a.work(ctx, context.WithoutCancel(ctx))
 	return nil
 }
 
-// Ready tells whether the agent knows its pods and the cloud's groups, so that
-// it does its work.
-func (a *Agent) Ready() bool { return a.reconciler.adopted.Load() && a.keeper.registered() }
+// work keeps the node and runs its pods until ctx ends, finishes what is under way,
+// and lets go of the node last: its lease is renewed as long as anything is done. It
+// breaks off as soon as lead ends.
+func (a *Agent) work(ctx, lead context.Context) {
+	t := &term{keeper: newNodeKeeper(a.cfg, a.client, a.provider, a.clock, a.log, a.pods, a.metrics)}
+	t.reconciler = newReconciler(a.cfg, a.client, a.provider, a.pods, a.events, t.keeper, a.clock, a.log, a.metrics)
+	a.present.Store(t)
+	defer a.present.Store(nil)
+
+	keeping, let := context.WithCancel(lead)
+	working, halt := context.WithCancel(lead)
+	defer context.AfterFunc(ctx, halt)()
+	var wg sync.WaitGroup
+	wg.Go(func() { t.keeper.run(keeping) })
+	wg.Go(func() { newTeller(a.cfg, a.client, t.keeper, t.reconciler, a.clock, a.log).run(keeping) })
+	t.reconciler.run(working, lead)
+	halt()
+	let()
+	wg.Wait()
+}
+
+// Ready tells whether the agent does its work: as the leader, that it knows its pods
+// and the cloud's groups and its node is registered; as another replica, that it
+// knows its pods and follows the election, so that it could lead at once.
+func (a *Agent) Ready() bool {
+	if t := a.present.Load(); t != nil {
+		return t.reconciler.adopted.Load() && t.keeper.registered()
+	}
+	h := a.hold.Load()
+	if h == nil || !a.pods.synced() {
+		return false
+	}
+	_, lately := h.state()
+	return lately
+}
 
 // Pods returns the pods that are bound to the node. The caller must not change
 // them.

@@ -197,6 +197,7 @@ func newClient(kubeconfig string) (kubernetes.Interface, error) {
 	config.Timeout = 0 // watches last; every other call has a bound of its own
 	config.ContentType = "application/vnd.kubernetes.protobuf"
 	config.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
+	config.Wrap(vnode.PermitTransport)
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("making a client of the API server: %w", err)
@@ -236,7 +237,7 @@ func serveMetrics(ctx context.Context, address string, registry *prometheus.Regi
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") })
 	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if !agent.Ready() {
-			http.Error(w, "the pods or the cloud's groups are not known yet", http.StatusServiceUnavailable)
+			http.Error(w, "the pods, the cloud's groups or the leader are not known yet", http.StatusServiceUnavailable)
 			return
 		}
 		_, _ = io.WriteString(w, "ok")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/util/uuid"
 
 	"github.com/autoburst/autoburst/policy/v1alpha1"
 	"github.com/autoburst/autoburst/vnode"
@@ -84,6 +86,15 @@ func parse(args []string, getenv func(string) string, usage io.Writer) (options,
 	fs.StringVar(&o.api.KeyFile, "tls-private-key-file", env("APISERVER_KEY_LOCATION", ""), "key of the serving certificate")
 	fs.StringVar(&o.api.ClientCAFile, "client-ca-file", env("CLIENT_CA_FILE", ""), "authorities of client certificates; in a cluster, that of the ServiceAccount by default")
 	fs.StringVar(&o.metricsAt, "metrics-bind-address", ":10255", "address of /metrics, /healthz and /readyz, without TLS; empty serves none")
+
+	elect := fs.Bool("leader-elect", false, "elect the one that works among the agents of this node; all of them bear its name")
+	election := &o.config.Election
+	fs.StringVar(&election.Namespace, "leader-elect-resource-namespace", env("POD_NAMESPACE", ""), "namespace of the Lease of the election (POD_NAMESPACE)")
+	fs.StringVar(&election.Name, "leader-elect-resource-name", "", "name of the Lease; autoburst-vnode-NODENAME by default")
+	fs.StringVar(&election.Identity, "leader-elect-identity", env("POD_NAME", ""), "name of this agent in the election; that of its pod (POD_NAME), or of the host with a random part, by default")
+	fs.DurationVar(&election.LeaseDuration, "leader-elect-lease-duration", 10*time.Second, "how long after the leader's last sign of life another agent leads; whole seconds")
+	fs.DurationVar(&election.RenewDeadline, "leader-elect-renew-deadline", 7*time.Second, "how long after its last renewal of the Lease the leader stops to write")
+	fs.DurationVar(&election.RetryPeriod, "leader-elect-retry-period", 1500*time.Millisecond, "time between two renewals, or two tries to lead")
 
 	fs.IntVar(&o.config.Workers, "workers", 50, "pods that are worked on at once")
 	fs.DurationVar(&o.config.SweepInterval, "sweep-interval", 10*time.Second, "time between two comparisons of all pods with all groups")
@@ -157,6 +168,7 @@ func parse(args []string, getenv func(string) string, usage io.Writer) (options,
 		}
 		o.config.Resolver.ClusterDNS = append(o.config.Resolver.ClusterDNS, address)
 	}
+	errs = append(errs, settleElection(*elect, election, node.Name))
 	if (o.api.CertFile == "") != (o.api.KeyFile == "") {
 		errs = append(errs, errors.New("--tls-cert-file and --tls-private-key-file belong together: set both or none"))
 	}
@@ -201,4 +213,29 @@ func parse(args []string, getenv func(string) string, usage io.Writer) (options,
 		errs = append(errs, fmt.Errorf("--log-format is %q: choose json or text", o.logFormat))
 	}
 	return o, errors.Join(errs...)
+}
+
+// settleElection completes and checks the settings of the election.
+func settleElection(elect bool, s *vnode.ElectionSettings, node string) error {
+	if !elect {
+		*s = vnode.ElectionSettings{}
+		return nil
+	}
+	var errs []error
+	if s.Namespace == "" {
+		errs = append(errs, errors.New("--leader-elect needs a namespace for its Lease: set --leader-elect-resource-namespace, or POD_NAMESPACE, to that of the agent"))
+	}
+	s.Name = cmp.Or(s.Name, "autoburst-vnode-"+node)
+	if s.Identity == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			host = "agent"
+		}
+		s.Identity = host + "_" + string(uuid.NewUUID())
+	}
+	if s.RetryPeriod <= 0 || s.LeaseDuration%time.Second != 0 || s.LeaseDuration <= s.RenewDeadline || 2*s.RetryPeriod > s.RenewDeadline {
+		errs = append(errs, fmt.Errorf("--leader-elect-lease-duration %s, --leader-elect-renew-deadline %s and --leader-elect-retry-period %s do not go together: "+
+			"the first must be whole seconds and longer than the second, and the second at least twice the third", s.LeaseDuration, s.RenewDeadline, s.RetryPeriod))
+	}
+	return errors.Join(errs...)
 }

@@ -1,5 +1,6 @@
 // Command kubectl-autoburst is the plugin "kubectl autoburst": it says why pods
-// burst or do not, and tests policies. It only reads.
+// burst or do not, tests policies, and drains virtual nodes. All but drain only
+// read.
 package main
 
 import (
@@ -55,10 +56,10 @@ func run(ctx context.Context, args []string, streams genericiooptions.IOStreams,
 func newRoot(streams genericiooptions.IOStreams, now func() time.Time) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "kubectl-autoburst",
-		Short: "Say why pods burst or do not, and test burst policies",
-		Long: "Say why pods burst or do not, and test burst policies.\n\n" +
-			"Nothing is ever changed: the rules that the webhook and the controller follow are run on this machine,\n" +
-			"over objects that are read from the cluster or from files.",
+		Short: "Say why pods burst or do not, test burst policies, drain virtual nodes",
+		Long: "Say why pods burst or do not, test burst policies, and drain virtual nodes.\n\n" +
+			"explain and simulate change nothing: the rules that the webhook and the controller follow are run on this\n" +
+			"machine, over objects that are read from the cluster or from files. drain empties a node.",
 		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl autoburst"},
 		Args:          subcommand,
 		SilenceErrors: true,
@@ -71,7 +72,7 @@ func newRoot(streams genericiooptions.IOStreams, now func() time.Time) *cobra.Co
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%w; see %s --help", err, cmd.CommandPath())
 	})
-	root.AddCommand(newExplain(streams, now), newSimulate(streams), &cobra.Command{
+	root.AddCommand(newExplain(streams, now), newSimulate(streams), newDrain(streams), &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of this program",
 		Args:  noArguments,

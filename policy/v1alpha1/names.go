@@ -74,6 +74,10 @@ func ForWantOfRoom(reason string) bool {
 	return reason == PodOutOfStock || reason == PodQuotaExceeded
 }
 
+// AgentLabel is the virtual node of what belongs to its agents: their Deployment,
+// their pods, the Lease by which they elect one.
+const AgentLabel = "autoburst.io/virtual-node"
+
 // Names on the Node objects of virtual nodes: the contract with the agent.
 const (
 	// VirtualNodeLabel and VirtualNodeValue mark a virtual node. They are the
@@ -93,6 +97,11 @@ const (
 	// node bears while its cloud does not answer. The node stays Ready and keeps
 	// its pods. No toleration of it is ever injected.
 	CloudUnreachableTaintKey = "autoburst.io/cloud-unreachable"
+	// CountGroupsAnnotation asks the agent how many container groups of its node the
+	// cloud holds; its value tells one question from another. GroupCountAnnotation is
+	// the agent's answer, a [GroupCount].
+	CountGroupsAnnotation = "autoburst.io/count-groups"
+	GroupCountAnnotation  = "autoburst.io/group-count"
 	// CapabilitiesAnnotation is a burstable.Capabilities as JSON.
 	CapabilitiesAnnotation = "autoburst.io/capabilities"
 	// CloudReachableCondition and CapacityAvailableCondition are conditions of a

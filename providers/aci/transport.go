@@ -9,6 +9,8 @@ import (
 	"net/http/httptrace"
 	"sync"
 	"time"
+
+	"github.com/autoburst/autoburst/providers"
 )
 
 // journey notes how far one call came, because the SDK's errors do not say: a
@@ -43,6 +45,11 @@ func withJourney(ctx context.Context, j *journey) context.Context {
 type managerTransport struct{ client *http.Client }
 
 func (t managerTransport) Do(req *http.Request) (*http.Response, error) {
+	if req.Method != http.MethodGet {
+		if err := providers.NotPermitted(req.Context(), req.Method); err != nil {
+			return nil, err
+		}
+	}
 	j, ok := req.Context().Value(journeyKey{}).(*journey)
 	if !ok {
 		return t.client.Do(req)

@@ -104,7 +104,7 @@ func credentialsError(action string, err error) error {
 func (c *client) callAs(ctx context.Context, key Credentials, action string, eff effect, form members, out any) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	trip := &roundTrip{ctx: ctx, base: c.transport}
+	trip := &roundTrip{ctx: ctx, base: c.transport, action: action, effect: eff}
 	f := failure{action: action, effect: eff, secrets: form.secrets(key)}
 
 	// The SDK asserts types of members of error answers without looking.
@@ -119,6 +119,9 @@ func (c *client) callAs(ctx context.Context, key Credentials, action string, eff
 		return f.local(err)
 	}
 	answer, err := core.ProcessCommonRequest(c.request(action, form))
+	if trip.denied != nil {
+		return trip.denied
+	}
 	if err != nil {
 		return f.classify(ctx, err, trip)
 	}
@@ -167,8 +170,12 @@ func (c *client) request(action string, form members) *requests.CommonRequest {
 // roundTrip binds one call's HTTP request to its context and notes how far it
 // came.
 type roundTrip struct {
-	ctx  context.Context
-	base http.RoundTripper
+	ctx    context.Context
+	base   http.RoundTripper
+	action string
+	effect effect
+	// denied is why the request was not sent, by the permit of its context.
+	denied *providers.Error
 	// sent is true once the request had a connection, so that it may have
 	// arrived.
 	sent   atomic.Bool
@@ -179,6 +186,11 @@ var errRedirect = errors.New("the endpoint answers with a redirect")
 
 // RoundTrip sends the request under the call's context.
 func (t *roundTrip) RoundTrip(req *http.Request) (*http.Response, error) {
+	if t.effect == writes {
+		if t.denied = providers.NotPermitted(t.ctx, t.action); t.denied != nil {
+			return nil, t.denied
+		}
+	}
 	ctx := httptrace.WithClientTrace(t.ctx, &httptrace.ClientTrace{
 		GotConn: func(httptrace.GotConnInfo) { t.sent.Store(true) },
 	})

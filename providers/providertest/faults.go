@@ -2,7 +2,9 @@ package providertest
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -146,4 +148,40 @@ func testNoSecretInErrors(t *testing.T, h *Harness) {
 		t.Error("Create without credentials: no error")
 	}
 	h.wantNoSecret(t, "without credentials", err, secrets...)
+}
+
+// testPermit makes calls whose permit ends while they are on their way: they read
+// and change nothing.
+func testPermit(t *testing.T, h *Harness) {
+	spec := h.spec("kept", forever)
+	id := h.create(t, spec)
+	h.running(t, id)
+	denied := h.spec("denied", forever)
+	asked := 0
+	ctx := providers.WithPermit(within(t), func() error {
+		asked++
+		return errors.New("another agent leads")
+	})
+	for op, call := range h.calls(id, denied) {
+		asked = 0
+		err := call(ctx)
+		switch op {
+		case Create, Delete:
+			wantClass(t, string(op)+" without a permit", err, providers.Unavailable)
+			if err != nil && !strings.Contains(err.Error(), "another agent leads") {
+				t.Errorf("%s without a permit: %v, want the permit's own words", op, err)
+			}
+			if asked == 0 {
+				t.Errorf("%s did not ask for the permit", op)
+			}
+		default:
+			if err != nil || asked != 0 {
+				t.Errorf("%q without a permit: %v, which it asked for %d times; it is no change", op, err, asked)
+			}
+		}
+	}
+	if made := h.Made(denied.Owner.PodUID); len(made) != 0 {
+		t.Errorf("the cloud made %q without a permit", made)
+	}
+	h.running(t, id)
 }

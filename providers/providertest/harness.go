@@ -123,6 +123,7 @@ func Run(t *testing.T, newHarness func(t *testing.T) *Harness) {
 		{"PartialList", testPartialList},
 		{"Credentials", testCredentials},
 		{"Cancellation", testCancellation},
+		{"Permit", testPermit},
 		{"NoSecretInErrors", testNoSecretInErrors},
 	}
 	for _, p := range parts {

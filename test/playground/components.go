@@ -2,7 +2,10 @@ package playground
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
+	"io"
+	"net/http"
 	"os/exec"
 	"slices"
 	"strings"
@@ -317,4 +320,29 @@ func (p *Playground) WaitNodeReady(ctx context.Context, node string) error {
 			return strings.HasPrefix(t.Key, "node.kubernetes.io/")
 		}), nil
 	})
+}
+
+// KubeletAPI asks one agent, whether it leads or not, with the API server's own
+// certificate.
+func (p *Playground) KubeletAPI(ctx context.Context, a *Agent, path string) (body string, code int, err error) {
+	certificate, err := tls.LoadX509KeyPair(p.file("apiserver-kubelet-client.crt"), p.file("apiserver-kubelet-client.key"))
+	if err != nil {
+		return "", 0, err
+	}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{
+		Certificates:       []tls.Certificate{certificate},
+		InsecureSkipVerify: true, // made by the agent, as the API server takes it
+	}}
+	defer transport.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+a.Kubelet+path, nil)
+	if err != nil {
+		return "", 0, err
+	}
+	resp, err := (&http.Client{Transport: transport}).Do(req)
+	if err != nil {
+		return "", 0, err
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	return string(answer), resp.StatusCode, err
 }
