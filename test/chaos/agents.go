@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -22,23 +23,43 @@ type agents struct {
 	mu     sync.Mutex // one restart at a time
 	killed int
 	paused int
-	died   []error
 }
 
-// restart ends every replica and starts as many anew, after a while.
-func (a *agents) restart(ctx context.Context, end func(*cluster.Process), after time.Duration) error {
+// chosen are the replicas that a step is about: the one that leads, one that does
+// not, or all.
+func (a *agents) chosen(ctx context.Context, mode string) []*playground.Agent {
+	all := a.system.Agents(a.node)
+	if mode == "" || len(all) < 2 {
+		return all
+	}
+	// Nobody leads at the moment: any will do.
+	leader, err := a.system.Leader(ctx, a.node)
+	if err != nil || leader == nil {
+		return all[:1]
+	}
+	for _, replica := range all {
+		if (replica == leader) == (mode == leads) {
+			return []*playground.Agent{replica}
+		}
+	}
+	return nil
+}
+
+// restart ends replicas and starts as many anew, after a while.
+func (a *agents) restart(ctx context.Context, replicas []*playground.Agent, end func(*cluster.Process), after time.Duration) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	all := a.system.Agents(a.node)
-	for _, replica := range all {
-		a.check(replica)
+	// Somebody else may have done so meanwhile.
+	running := a.system.Agents(a.node)
+	replicas = slices.DeleteFunc(replicas, func(o *playground.Agent) bool { return !slices.Contains(running, o) })
+	for _, replica := range replicas {
 		a.killed++
 		a.system.RemoveReplica(replica, end)
 	}
 	if err := wait(ctx, after); err != nil {
 		return err
 	}
-	for range all {
+	for range replicas {
 		if _, err := a.system.StartAgent(ctx, a.node); err != nil {
 			return fmt.Errorf("starting the agent of %s: %w", a.node, err)
 		}
@@ -46,29 +67,24 @@ func (a *agents) restart(ctx context.Context, end func(*cluster.Process), after 
 	return nil
 }
 
-// check notes a replica that ended although nobody ended it. The lock is held.
-func (a *agents) check(replica *playground.Agent) {
-	if err := replica.Process.Err(); err != nil {
-		a.died = append(a.died, err)
-	}
-}
-
-// signal sends a signal to all replicas at once.
-func (a *agents) signal(s syscall.Signal) {
-	for _, replica := range a.system.Agents(a.node) {
+// signal sends a signal to replicas.
+func signal(replicas []*playground.Agent, s syscall.Signal) {
+	for _, replica := range replicas {
 		// One that has ended meanwhile needs none.
 		_ = replica.Process.Signal(s)
 	}
 }
 
-// dead are the replicas that ended by themselves.
-func (a *agents) dead() []error {
+// dead are the replicas that ended although nobody ended them.
+func (a *agents) dead() (errs []error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, replica := range a.system.Agents(a.node) {
-		a.check(replica)
+		if err := replica.Process.Err(); err != nil {
+			errs = append(errs, err)
+		}
 	}
-	return a.died
+	return errs
 }
 
 // terminate ends a process as the kubelet does; the call comes back when it has.
@@ -81,19 +97,20 @@ func terminate(p *cluster.Process) {
 // follows does not hold up the round.
 func (b *bed) agent(ctx context.Context, s Step) {
 	a := b.agents[s.Cloud]
+	replicas := a.chosen(ctx, s.Mode)
 	switch s.Do {
 	case Kill:
-		a.signal(syscall.SIGKILL)
-		b.later(ctx, 0, func(ctx context.Context) error { return a.restart(ctx, (*cluster.Process).Kill, s.For) })
+		signal(replicas, syscall.SIGKILL)
+		b.later(ctx, 0, func(ctx context.Context) error { return a.restart(ctx, replicas, (*cluster.Process).Kill, s.For) })
 	case Term:
-		a.signal(syscall.SIGTERM)
-		b.later(ctx, 0, func(ctx context.Context) error { return a.restart(ctx, terminate, s.For) })
+		signal(replicas, syscall.SIGTERM)
+		b.later(ctx, 0, func(ctx context.Context) error { return a.restart(ctx, replicas, terminate, s.For) })
 	case Pause:
 		a.mu.Lock()
 		a.paused++
 		a.mu.Unlock()
-		a.signal(syscall.SIGSTOP)
-		b.later(ctx, s.For, func(context.Context) error { a.signal(syscall.SIGCONT); return nil })
+		signal(replicas, syscall.SIGSTOP)
+		b.later(ctx, s.For, func(context.Context) error { signal(replicas, syscall.SIGCONT); return nil })
 	}
 }
 

@@ -246,35 +246,39 @@ func (b *bed) rotate(ctx context.Context, s Step) error {
 		return fmt.Errorf("changing the Secret %s: %w", name, err)
 	}
 	b.later(ctx, s.For, func(ctx context.Context) error {
-		return b.agents[s.Cloud].restart(ctx, (*cluster.Process).Kill, 0)
+		a := b.agents[s.Cloud]
+		return a.restart(ctx, a.chosen(ctx, ""), terminate, 0)
 	})
 	return nil
 }
 
-// apiServer disturbs what the agents of a node see of the API server.
+// apiServer disturbs what the agents of a node, or the one that leads, see of the
+// API server.
 func (b *bed) apiServer(ctx context.Context, s Step) error {
-	tap := b.Tap(nodes[s.Cloud])
-	// Leases stay out of it: no plan may make the node not ready.
-	match := func(r cluster.Request) bool { return r.Verb != "watch" && r.Resource != "leases" }
-	d := cluster.Disturbance{Match: match, Calls: s.Calls}
-	switch s.Do {
-	case HoldWatches:
-		tap.HoldWatches(nil, s.Mode == "expired")
-		b.later(ctx, s.For, func(context.Context) error { tap.Release(); return nil })
-		return nil
-	case APIDown:
-		if err := tap.Down(); err != nil {
-			return err
+	for _, replica := range b.agents[s.Cloud].chosen(ctx, s.Mode) {
+		tap := b.Tap(replica)
+		// Leases stay out of it: no plan may make the node not ready.
+		match := func(r cluster.Request) bool { return r.Verb != "watch" && r.Resource != "leases" }
+		d := cluster.Disturbance{Match: match, Calls: s.Calls}
+		switch s.Do {
+		case HoldWatches, HoldExpired:
+			tap.HoldWatches(nil, s.Do == HoldExpired)
+			b.later(ctx, s.For, func(context.Context) error { tap.Release(); return nil })
+			continue
+		case APIDown:
+			if err := tap.Down(); err != nil {
+				return err
+			}
+			b.later(ctx, s.For, func(context.Context) error { return tap.Up() })
+			continue
+		case APISlow:
+			d.Delay = s.For
+		case APIError:
+			d.Status, d.Reason, d.Message = http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable, "the server is currently unable to handle the request"
+		case APICut:
+			d.Cut, d.AfterEffect = true, true
 		}
-		b.later(ctx, s.For, func(context.Context) error { return tap.Up() })
-		return nil
-	case APISlow:
-		d.Delay = s.For
-	case APIError:
-		d.Status, d.Reason, d.Message = http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable, "the server is currently unable to handle the request"
-	case APICut:
-		d.Cut, d.AfterEffect = true, true
+		tap.Disturb(d)
 	}
-	tap.Disturb(d)
 	return nil
 }

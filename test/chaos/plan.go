@@ -103,6 +103,7 @@ const (
 
 	// The API server, as the agents of a cloud's node see it.
 	HoldWatches Action = "hold-watches"
+	HoldExpired Action = "hold-watches-till-expired" // what happened meanwhile is never told
 	APIDown     Action = "api-server-away"
 	APISlow     Action = "api-server-slow"
 	APIError    Action = "api-server-error"
@@ -112,6 +113,13 @@ const (
 	Kill  Action = "kill-agent"
 	Term  Action = "stop-agent"
 	Pause Action = "pause-agent" // stopped by a signal and continued
+)
+
+// leads is the mode of steps about the agent that leads its node, follows of those
+// about one that does not. Without a mode they are about all agents of the node.
+const (
+	leads   = "leader"
+	follows = "standby"
 )
 
 // Call is a kind of call of a cloud's API.
@@ -293,6 +301,9 @@ func (d *dice) millis(low, high int) time.Duration {
 	return time.Duration(low+d.IntN(high-low+1)) * time.Millisecond
 }
 
+// replica is which of a node's agents a step is about.
+func (d *dice) replica() string { return pick(d, "", leads, leads, follows) }
+
 func pick[T any](d *dice, list ...T) T { return list[d.IntN(len(list))] }
 
 // earlier is a workload of this round or of one of those before, of any of the
@@ -326,9 +337,9 @@ func anything(d *dice) Step {
 	case 4:
 		return Step{Do: pick(d, Partial, Garbled), Cloud: d.cloud(), Calls: 1 + d.IntN(3)}
 	case 5:
-		return Step{Do: pick(d, Kill, Term), Cloud: d.cloud(), For: d.millis(0, 700)}
+		return Step{Do: pick(d, Kill, Term), Cloud: d.cloud(), For: d.millis(0, 700), Mode: d.replica()}
 	case 6:
-		return Step{Do: Pause, Cloud: d.cloud(), For: d.millis(200, 1500)}
+		return Step{Do: Pause, Cloud: d.cloud(), For: d.millis(200, 1500), Mode: d.replica()}
 	case 7, 8:
 		if w, ok := d.earlier(Deployment, StatefulSet); ok {
 			return Step{Do: Scale, Cloud: w.Cloud, Name: w.Name, Count: d.IntN(5), Mode: string(w.Kind)}
@@ -339,9 +350,9 @@ func anything(d *dice) Step {
 		}
 	case 10:
 		if d.chance(3) {
-			return Step{Do: HoldWatches, Cloud: d.cloud(), For: d.millis(300, 2000), Mode: pick(d, "", "expired")}
+			return Step{Do: pick(d, HoldWatches, HoldExpired), Cloud: d.cloud(), For: d.millis(300, 2000), Mode: d.replica()}
 		}
-		return Step{Do: pick(d, APISlow, APIError, APICut), Cloud: d.cloud(), Calls: 1 + d.IntN(4), For: d.millis(100, 700)}
+		return Step{Do: pick(d, APISlow, APIError, APICut), Cloud: d.cloud(), Mode: leads, Calls: 1 + d.IntN(4), For: d.millis(100, 700)}
 	case 11:
 		if w, ok := d.earlier(BarePod, StatefulSet); ok {
 			return Step{Do: pick(d, Vanish, Restart), Cloud: w.Cloud, Name: w.PodName()}

@@ -67,7 +67,7 @@ func TestPlanHasEverything(t *testing.T) {
 	text := NewPlan(1, 0, 200).String()
 	for _, do := range []Action{
 		Create, Delete, Force, Recreate, Scale, Evict, Cleanup, Throttle, Error, CutFirst, CutAfter, Slow, SlowCall, LateCall, Partial, Garbled,
-		Outage, Shortage, Vanish, Restart, Rotate, HoldWatches, APIDown, APISlow, APIError, APICut, Kill, Term, Pause,
+		Outage, Shortage, Vanish, Restart, Rotate, HoldWatches, HoldExpired, APIDown, APISlow, APIError, APICut, Kill, Term, Pause,
 	} {
 		if !strings.Contains(text, string(do)+" ") {
 			t.Errorf("no round does %s", do)

@@ -68,11 +68,19 @@ var timing = sim.Timing{
 	PullBackOff:  sim.BackOff{Initial: 200 * time.Millisecond, Max: 2 * time.Second},
 }
 
+// replicas is how many agents each node has.
+const replicas = 2
+
 // callTimeout is when the agents give up on a call.
 const callTimeout = 4 * time.Second
 
-// agentArgs make the agents as quick as the clouds.
-var agentArgs = "vnode.extraArgs={--sweep-interval=1s,--fast-interval=200ms,--check-interval=1s,--missing-interval=500ms,--reads-per-second=100,--call-timeout=" + callTimeout.String() + "}"
+// agentArgs make the agents as quick as the clouds, and another of them lead 3 s
+// after the last sign of life of one.
+var agentArgs = "vnode.extraArgs={" + strings.Join([]string{
+	"--sweep-interval=1s", "--fast-interval=200ms", "--check-interval=1s", "--missing-interval=500ms", "--reads-per-second=100",
+	"--call-timeout=" + callTimeout.String(),
+	"--leader-elect-lease-duration=3s", "--leader-elect-renew-deadline=2s", "--leader-elect-retry-period=500ms",
+}, ",") + "}"
 
 // bed is the running system under a plan.
 type bed struct {
@@ -162,7 +170,7 @@ func Run(ctx context.Context, o Options) (result *Result, err error) {
 func newBed(ctx context.Context, o Options) (_ *bed, err error) {
 	b := &bed{recorder: newRecorder(), seed: o.Plan.Seed, done: map[Action]int{}, agents: map[string]*agents{}}
 	b.Playground, err = playground.Start(ctx, playground.Options{
-		Progress: o.Progress, Race: o.Race, Controllers: -1, Taps: true, PageSize: 5,
+		Progress: o.Progress, Race: o.Race, Controllers: -1, Agents: replicas, Taps: true, PageSize: 5,
 		Cloud: sim.Config{Timing: timing, Plan: b.recorder.plan},
 		Set:   []string{agentArgs},
 	})
@@ -238,7 +246,7 @@ func (b *bed) step(ctx context.Context, s Step) error {
 		b.platform(s)
 	case Rotate:
 		return b.rotate(ctx, s)
-	case HoldWatches, APIDown, APISlow, APIError, APICut:
+	case HoldWatches, HoldExpired, APIDown, APISlow, APIError, APICut:
 		return b.apiServer(ctx, s)
 	case Kill, Term, Pause:
 		b.agent(ctx, s)
@@ -271,7 +279,9 @@ func (b *bed) settle(ctx context.Context) (*History, error) {
 	b.pending.Wait()
 	for _, name := range clouds {
 		b.clouds[name].lift()
-		b.Tap(nodes[name]).Restore()
+		for _, replica := range b.Agents(nodes[name]) {
+			b.Tap(replica).Restore()
+		}
 	}
 	if err := b.failed(); err != nil {
 		return nil, err

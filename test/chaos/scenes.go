@@ -84,7 +84,7 @@ func createTakesEffectLate(d *dice, made []Workload) []Step {
 func killedDuringCreate(d *dice, made []Workload) []Step {
 	pod := made[0]
 	steps := append([]Step{{Do: Slow, Cloud: pod.Cloud, Call: CreateCall, Calls: 2, For: d.millis(600, 900)}}, makeAll(made)...)
-	steps = append(steps, Step{After: Accepted, Of: pod.Name, Do: pick(d, Kill, Kill, Term), Cloud: pod.Cloud, For: d.millis(0, 600)})
+	steps = append(steps, Step{After: Accepted, Of: pod.Name, Do: pick(d, Kill, Kill, Term), Cloud: pod.Cloud, For: d.millis(0, 600), Mode: pick(d, "", leads)})
 	if d.chance(2) {
 		steps = append(steps, Step{Do: pick(d, Force, Recreate, Delete), Cloud: pod.Cloud, Name: pod.Name})
 	}
@@ -100,7 +100,7 @@ func killedDuringDelete(d *dice, made []Workload) []Step {
 	steps := append(makeAll(made), Step{Do: Slow, Cloud: pod.Cloud, Call: DeleteCall, Calls: 2, For: d.millis(500, 900)})
 	return append(steps,
 		Step{After: Started, Of: pod.Name, Do: pick(d, Delete, Delete, Force), Cloud: pod.Cloud, Name: pod.Name},
-		Step{After: Deleting, Of: pod.Name, Do: pick(d, Kill, Term), Cloud: pod.Cloud, For: d.millis(0, 600)})
+		Step{After: Deleting, Of: pod.Name, Do: pick(d, Kill, Term), Cloud: pod.Cloud, For: d.millis(0, 600), Mode: pick(d, "", leads)})
 }
 
 func deleteAnswerLost(d *dice, made []Workload) []Step {
@@ -118,7 +118,7 @@ func restartedBlind(d *dice, made []Workload) []Step {
 	if d.chance(3) {
 		fault = Step{After: Running, Of: pod.Name, Do: Partial, Cloud: pod.Cloud, Calls: 3 + d.IntN(3)}
 	}
-	return append(makeAll(made), fault, Step{Do: pick(d, Kill, Term), Cloud: pod.Cloud, For: d.millis(0, 200)})
+	return append(makeAll(made), fault, Step{Do: pick(d, Kill, Term), Cloud: pod.Cloud, For: d.millis(0, 200), Mode: pick(d, "", leads)})
 }
 
 // halfAList breaks lists, and perhaps single reads too, under a running agent.
@@ -131,10 +131,15 @@ func halfAList(d *dice, made []Workload) []Step {
 	return steps
 }
 
-// pausedWhilePodsChange lets the world go on while an agent stands still.
+// pausedWhilePodsChange lets the world go on while an agent stands still, perhaps
+// for so long that the other one leads when it comes back.
 func pausedWhilePodsChange(d *dice, made []Workload) []Step {
 	pod := made[0]
-	steps := append(makeAll(made), Step{After: pick(d, Accepted, Started), Of: pod.Name, Do: Pause, Cloud: pod.Cloud, For: d.millis(500, 2500)})
+	pause := Step{After: pick(d, Accepted, Started), Of: pod.Name, Do: Pause, Cloud: pod.Cloud, For: d.millis(500, 2500)}
+	if d.chance(2) {
+		pause.For, pause.Mode = d.millis(3000, 6500), leads
+	}
+	steps := append(makeAll(made), pause)
 	return append(steps, Step{Do: pick(d, Force, Recreate, Delete), Cloud: pod.Cloud, Name: pod.Name})
 }
 
@@ -152,13 +157,13 @@ func recreatedAtOnce(d *dice, made []Workload) []Step {
 // reaching the API server at all.
 func deafToPods(d *dice, made []Workload) []Step {
 	pod := made[0]
-	deaf := Step{After: pick(d, Now, Started), Of: pod.Name, Do: HoldWatches, Cloud: pod.Cloud, For: d.millis(500, 2500), Mode: pick(d, "", "expired")}
+	deaf := Step{After: pick(d, Now, Started), Of: pod.Name, Do: pick(d, HoldWatches, HoldExpired), Cloud: pod.Cloud, For: d.millis(500, 2500), Mode: pick(d, "", leads)}
 	if d.chance(3) {
-		deaf.Do, deaf.Mode = APIDown, ""
+		deaf.Do, deaf.For = APIDown, d.millis(1000, 5000)
 	}
 	steps := append(makeAll(made), deaf, Step{Do: pick(d, Force, Recreate, Delete), Cloud: pod.Cloud, Name: pod.Name, Mode: pick(d, "", "force")})
 	if d.chance(3) {
-		steps = append(steps, Step{Do: Kill, Cloud: pod.Cloud, For: d.millis(0, 500)})
+		steps = append(steps, Step{Do: Kill, Cloud: pod.Cloud, For: d.millis(0, 500), Mode: pick(d, "", leads)})
 	}
 	return steps
 }
@@ -171,7 +176,7 @@ func outageOfOneCloud(d *dice, made []Workload) []Step {
 		steps = append(steps, Step{Do: pick(d, Delete, Force), Cloud: pod.Cloud, Name: pod.Name})
 	}
 	if d.chance(2) {
-		steps = append(steps, Step{Do: Kill, Cloud: pod.Cloud, For: d.millis(0, 500)})
+		steps = append(steps, Step{Do: Kill, Cloud: pod.Cloud, For: d.millis(0, 500), Mode: pick(d, "", leads)})
 	}
 	return steps
 }

@@ -71,7 +71,7 @@ type Options struct {
 	Agents int
 	// WithoutAgents leaves the virtual nodes out until StartAgent.
 	WithoutAgents bool
-	// Taps leads the agents of each virtual node through a tap to the API server.
+	// Taps leads each replica of an agent through a tap of its own to the API server.
 	Taps bool
 	// PageSize bounds the pages of the clouds' lists; zero leaves them as large as
 	// the clouds make them.
@@ -121,7 +121,7 @@ func Start(ctx context.Context, o Options) (_ *Playground, err error) {
 		o.Controllers = 2
 	}
 	o.Cluster.Progress = o.Progress
-	p := &Playground{options: o, progress: o.Progress, agents: map[string][]*Agent{}}
+	p := &Playground{options: o, progress: o.Progress, agents: map[string][]*Agent{}, taps: map[string]*cluster.Tap{}}
 	// Compiling takes most of the time when it is needed at all, so it comes
 	// first and alone.
 	if p.programs, err = buildPrograms(ctx, o.Race, o.Progress); err != nil {
@@ -164,9 +164,6 @@ func Start(ctx context.Context, o Options) (_ *Playground, err error) {
 		if err := p.WaitWebhook(ctx); err != nil {
 			return nil, err
 		}
-	}
-	if err := p.startTaps(); err != nil {
-		return nil, err
 	}
 	if !o.WithoutAgents {
 		for _, node := range []string{ECINode, ACINode} {

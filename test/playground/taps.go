@@ -2,22 +2,24 @@ package playground
 
 import "github.com/autoburst/autoburst/test/cluster"
 
-// startTaps starts a tap for each virtual node, if they are wanted.
-func (p *Playground) startTaps() error {
-	p.taps = map[string]*cluster.Tap{}
-	if !p.options.Taps {
-		return nil
-	}
-	for _, node := range []string{ECINode, ACINode} {
-		tap, err := p.NewTap()
-		if err != nil {
-			return err
-		}
-		p.taps[node] = tap
-	}
-	return nil
+// Tap is what a replica of an agent, and whoever takes its place, reaches the API
+// server through; nil without Options.Taps.
+func (p *Playground) Tap(a *Agent) *cluster.Tap {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.taps[a.Pod]
 }
 
-// Tap is what the agents of a virtual node reach the API server through, nil if
-// they do so directly.
-func (p *Playground) Tap(node string) *cluster.Tap { return p.taps[node] }
+// tap makes sure that the place of a replica has its tap, if taps are wanted.
+func (p *Playground) tap(pod string) (*cluster.Tap, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.options.Taps || p.taps[pod] != nil {
+		return p.taps[pod], nil
+	}
+	tap, err := p.NewTap()
+	if err == nil {
+		p.taps[pod] = tap
+	}
+	return tap, err
+}
