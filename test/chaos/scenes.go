@@ -7,7 +7,7 @@ type scene func(d *dice, made []Workload) []Step
 // scenes are equally frequent; a name that comes twice is to come twice as often.
 var scenes = []scene{
 	calm, calm,
-	createAnswerLost,
+	createAnswerLost, createAnswerLost,
 	createLostBeforeEffect,
 	createTakesEffectLate,
 	killedDuringCreate,
@@ -55,11 +55,16 @@ func calm(d *dice, made []Workload) []Step {
 }
 
 // createAnswerLost has the cloud act and the agent not hear of it, once or
-// several times in a row; perhaps the pod is gone before the agent asks again.
+// several times in a row; perhaps lists do not tell it either, or the pod is gone
+// before the agent asks again.
 func createAnswerLost(d *dice, made []Workload) []Step {
 	pod := made[0]
 	steps := append([]Step{{Do: CutAfter, Cloud: pod.Cloud, Call: CreateCall, Calls: 1 + d.IntN(3)}}, makeAll(made)...)
-	if d.chance(2) {
+	if !d.chance(3) {
+		lists := Step{Do: Error, Cloud: pod.Cloud, Call: ListCall, Calls: 3 + d.IntN(4)}
+		steps = append([]Step{lists}, steps...)
+	}
+	if d.chance(3) {
 		steps = append(steps, Step{After: Accepted, Of: pod.Name, Do: pick(d, Delete, Force, Recreate), Cloud: pod.Cloud, Name: pod.Name})
 	}
 	return steps
