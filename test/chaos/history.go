@@ -42,7 +42,6 @@ type PodEvent struct {
 	Node      string
 	// Job is the UID of the Job that the pod belongs to.
 	Job           string
-	Policy        corev1.RestartPolicy
 	Phase         corev1.PodPhase
 	Reason        string
 	Ready         bool

@@ -27,7 +27,7 @@ func Judge(h *History) []Violation {
 	var all []Violation
 	for _, rule := range []func(*History) []Violation{
 		sawEverything, oneBill, oneRun, nothingLeft, billsEnd, noRestartWithoutCause, startedOnce,
-		endedAsTheGroupDid, noWayBack, jobsCountWhatRan, nothingHangs, nodesStayReady, noSecretTold, logsAreClean,
+		endedAsTheGroupDid, noWayBack, jobsCountWhatRan, nothingHangs, statusIsTrue, nodesStayReady, noSecretTold, logsAreClean,
 	} {
 		all = append(all, rule(h)...)
 	}
@@ -284,6 +284,34 @@ func nothingHangs(h *History) (out []Violation) {
 			out = append(out, Violation{"nothing hangs", uid, fmt.Sprintf("pod %s is still being deleted", last.Name)})
 		case last.Phase != corev1.PodRunning:
 			out = append(out, Violation{"nothing hangs", uid, fmt.Sprintf("pod %s is %s (%s)", last.Name, last.Phase, last.Reason)})
+		}
+	}
+	return out
+}
+
+// statusIsTrue: after settling, the status of a pod that runs tells what its
+// container does, and how often it was started.
+func statusIsTrue(h *History) (out []Violation) {
+	starts := h.startsByUID()
+	for uid, events := range h.podsByUID() {
+		last, own := events[len(events)-1], starts[uid]
+		if last.Gone || last.Deleting || last.Phase != corev1.PodRunning {
+			continue
+		}
+		bad := func(format string, args ...any) {
+			out = append(out, Violation{"statuses are true", uid, fmt.Sprintf("pod %s is Running, ready %t, with %d restarts, but ", last.Name, last.Ready, last.Restarts) + fmt.Sprintf(format, args...)})
+		}
+		if len(own) == 0 {
+			bad("its container was never started")
+			continue
+		}
+		switch s := own[len(own)-1]; {
+		case s.final() && s.At.Add(s.For+exitSlack).Before(h.At):
+			bad("its container ended with %d at %s", s.Code, clockTime(s.At.Add(s.For)))
+		case !s.Exits && !last.Ready:
+			bad("its container runs since %s", clockTime(s.At))
+		case !s.Exits && int(last.Restarts) != s.Attempt:
+			bad("its container was started %d times", s.Attempt+1)
 		}
 	}
 	return out

@@ -199,6 +199,18 @@ func TestInvariants(t *testing.T) {
 		"a pod that never starts":    {rule: nothingHangs, history: History{Pods: life("a")}, want: "pod a is Pending"},
 		"a pod that is never let go": {rule: nothingHangs, history: History{Pods: then(life("a", running), 3, deleting)}, want: "still being deleted"},
 
+		"a status that is true": {rule: statusIsTrue, history: History{
+			Pods: then(life("a", running), 3, func(e *PodEvent) { e.Ready, e.Restarts = true, 1 }), Starts: []Start{start("g1", "a", 1, exits(1)), start("g1", "a", 3, attempt(1))},
+		}},
+		"a status that is late": {rule: statusIsTrue, history: History{
+			Pods: life("a", running), Starts: []Start{start("g1", "a", 1, exits(0), policy("Never"))},
+		}, want: "its container ended with 0"},
+		"a status that is not ready": {rule: statusIsTrue, history: History{Pods: life("a", running), Starts: []Start{start("g1", "a", 1)}}, want: "runs since"},
+		"a status that counts wrong": {rule: statusIsTrue, history: History{
+			Pods: then(life("a", running), 3, func(e *PodEvent) { e.Ready, e.Restarts = true, 2 }), Starts: []Start{start("g1", "a", 1)},
+		}, want: "was started 1 times"},
+		"a status of nothing": {rule: statusIsTrue, history: History{Pods: life("a", running)}, want: "never started"},
+
 		"a node that becomes ready": {rule: nodesStayReady, history: History{Nodes: []NodeEvent{{Name: "n", Ready: "False"}, {Name: "n", Ready: "True"}, {Name: "n", Ready: "True"}}}},
 		"a node that fails":         {rule: nodesStayReady, history: History{Nodes: []NodeEvent{{Name: "n", Ready: "True"}, {Name: "n", Ready: "Unknown", Message: "no lease"}}}, want: "no lease"},
 		"a node that disappears":    {rule: nodesStayReady, history: History{Nodes: []NodeEvent{{Name: "n", Ready: "True"}, {Name: "n"}}}, want: "node n"},

@@ -295,7 +295,7 @@ func (r *recorder) close() {
 
 func (r *recorder) pod(t watch.EventType, p *corev1.Pod) {
 	e := PodEvent{
-		At: time.Now(), UID: string(p.UID), Name: p.Name, Node: p.Spec.NodeName, Policy: p.Spec.RestartPolicy,
+		At: time.Now(), UID: string(p.UID), Name: p.Name, Node: p.Spec.NodeName,
 		Phase: p.Status.Phase, Reason: p.Status.Reason, Deleting: p.DeletionTimestamp != nil, Gone: t == watch.Deleted,
 		RefusedByNode: p.Status.Phase == corev1.PodFailed && v1alpha1.IsRefusal(p.Status.Reason),
 	}

@@ -346,7 +346,8 @@ func (b *bed) state(ctx context.Context) (string, bool, error) {
 		live[string(p.UID)] = true
 		fmt.Fprintln(&text, p.UID, p.ResourceVersion)
 		over := p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
-		busy = busy || p.DeletionTimestamp != nil || !over && (p.Status.Phase != corev1.PodRunning || p.Spec.RestartPolicy != corev1.RestartPolicyAlways && p.Spec.Containers[0].Command[2] == "true")
+		does, _ := parseBehaviour(p.Spec.Containers[0].Command)
+		busy = busy || p.DeletionTimestamp != nil || !over && (p.Status.Phase != corev1.PodRunning || does.Exits)
 		if p.Status.Phase == corev1.PodRunning {
 			owned[p.Labels["app"]]++
 		}
