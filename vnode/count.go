@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -104,7 +103,7 @@ func (r *reconciler) count(ctx context.Context) (groups int, listed time.Time, e
 
 // teller tells on the Node object how many groups the cloud holds, to those who ask
 // there: whoever drains the node must know it from the cloud, and only the agent can
-// ask that.
+// ask that. It does so while the node is cordoned.
 type teller struct {
 	cfg        Config
 	client     kubernetes.Interface
@@ -159,6 +158,9 @@ func (t *teller) answer(ctx context.Context) time.Duration {
 	if node == nil {
 		return 0
 	}
+	if !node.Spec.Unschedulable {
+		return t.forget(ctx, node)
+	}
 	request := node.Annotations[v1alpha1.CountGroupsAnnotation]
 	told := v1alpha1.ParseGroupCount(node.Annotations[v1alpha1.GroupCountAnnotation])
 	if request == "" || told.Request == request && told.Error == "" {
@@ -182,20 +184,31 @@ func (t *teller) answer(ctx context.Context) time.Duration {
 	if answer == told {
 		return again
 	}
-	if err := t.write(ctx, node, answer); err != nil {
-		t.log.Warn("the number of groups could not be written on the node", "node", node.Name, "error", err)
+	if !t.annotate(ctx, node, map[string]any{v1alpha1.GroupCountAnnotation: answer.String()}) {
 		return t.cfg.RetryBase
 	}
 	return again
 }
 
-func (t *teller) write(ctx context.Context, node *corev1.Node, answer v1alpha1.GroupCount) error {
-	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
-		"uid": node.UID, "annotations": map[string]string{v1alpha1.GroupCountAnnotation: answer.String()},
-	}})
-	if err != nil {
-		return fmt.Errorf("encoding the number of groups: %w", err)
+// forget takes back what was told of a node that takes pods again: it may be wrong any
+// moment.
+func (t *teller) forget(ctx context.Context, node *corev1.Node) time.Duration {
+	_, asked := node.Annotations[v1alpha1.CountGroupsAnnotation]
+	_, told := node.Annotations[v1alpha1.GroupCountAnnotation]
+	if (asked || told) && !t.annotate(ctx, node, map[string]any{v1alpha1.CountGroupsAnnotation: nil, v1alpha1.GroupCountAnnotation: nil}) {
+		return t.cfg.RetryBase
 	}
-	_, err = t.client.CoreV1().Nodes().Patch(ctx, node.Name, types.MergePatchType, patch, metav1.PatchOptions{})
-	return err
+	return 0
+}
+
+// annotate changes annotations of the node, and tells whether it could.
+func (t *teller) annotate(ctx context.Context, node *corev1.Node, annotations map[string]any) bool {
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": node.UID, "annotations": annotations}})
+	if err == nil {
+		_, err = t.client.CoreV1().Nodes().Patch(ctx, node.Name, types.MergePatchType, patch, metav1.PatchOptions{})
+	}
+	if err != nil {
+		t.log.Warn("the number of groups could not be written on the node", "node", node.Name, "error", err)
+	}
+	return err == nil
 }

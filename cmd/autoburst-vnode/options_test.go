@@ -5,9 +5,12 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/autoburst/autoburst/vnode"
 )
 
 func environment(pairs ...string) func(string) string {
@@ -70,6 +73,7 @@ func TestBadSettingsAreNamed(t *testing.T) {
 		{"--workers=0", "--workers is 0"},
 		{"--sweep-interval=0s", "--sweep-interval is 0s"},
 		{"--reads-per-second=-1", "--reads-per-second is -1"},
+		{"--leader-elect", "--leader-elect needs a namespace"},
 		{"--log-level=loud", `--log-level is "loud"`},
 		{"--log-format=xml", `--log-format is "xml"`},
 		{"--no-such-flag", "no-such-flag"},
@@ -82,6 +86,67 @@ func TestBadSettingsAreNamed(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestElectionSettings(t *testing.T) {
+	for name, test := range map[string]struct {
+		args, env []string
+		want      vnode.ElectionSettings
+		err       string
+	}{
+		"by hand": {env: []string{"POD_NAMESPACE", "ns", "POD_NAME", "agent-1"}},
+		"in the chart": {
+			args: []string{"--leader-elect", "--leader-elect-resource-name=agents"},
+			env:  []string{"POD_NAMESPACE", "ns", "POD_NAME", "agent-1"},
+			want: vnode.ElectionSettings{
+				Namespace: "ns", Name: "agents", Identity: "agent-1",
+				LeaseDuration: 10 * time.Second, RenewDeadline: 7 * time.Second, RetryPeriod: 1500 * time.Millisecond,
+			},
+		},
+		"all set": {
+			args: []string{
+				"--leader-elect", "--leader-elect-resource-namespace=other", "--leader-elect-identity=me",
+				"--leader-elect-lease-duration=30s", "--leader-elect-renew-deadline=20s", "--leader-elect-retry-period=5s",
+			},
+			want: vnode.ElectionSettings{
+				Namespace: "other", Name: "autoburst-vnode-virtual-kubelet", Identity: "me",
+				LeaseDuration: 30 * time.Second, RenewDeadline: 20 * time.Second, RetryPeriod: 5 * time.Second,
+			},
+		},
+		"a deadline that is too long": {
+			args: []string{"--leader-elect", "--leader-elect-renew-deadline=10s"}, env: []string{"POD_NAMESPACE", "ns"},
+			err: "--leader-elect-lease-duration 10s, --leader-elect-renew-deadline 10s",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o, err := parse(append([]string{"--provider=eci", "--node-ip=192.0.2.1"}, test.args...), environment(test.env...), io.Discard)
+			if test.err != "" {
+				if err == nil || !strings.Contains(err.Error(), test.err) {
+					t.Errorf("error %v, want one with %q", err, test.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(test.want, o.config.Election); diff != "" {
+				t.Errorf("election (-want +got):\n%s", diff)
+			}
+		})
+	}
+	t.Run("names differ without a pod's", func(t *testing.T) {
+		names := map[string]bool{}
+		for range 2 {
+			o, err := parse([]string{"--provider=eci", "--node-ip=192.0.2.1", "--leader-elect", "--leader-elect-resource-namespace=ns"}, environment(), io.Discard)
+			if err != nil {
+				t.Fatal(err)
+			}
+			names[o.config.Election.Identity] = true
+		}
+		if len(names) != 2 || names[""] {
+			t.Errorf("identities %v", names)
+		}
+	})
 }
 
 func TestExitCodes(t *testing.T) {

@@ -52,6 +52,7 @@ type drainOptions struct {
 	timeout          time.Duration
 	force            bool
 	deleteEmptyDir   bool
+	ignoreDaemonSets bool
 	dryRun           bool
 	deleteNode       bool
 	releaseNamespace string
@@ -81,6 +82,7 @@ func newDrain(streams genericiooptions.IOStreams) *cobra.Command {
 	fs.DurationVar(&o.timeout, "timeout", 0, "How long to go on before giving up; 0 is as long as it takes.")
 	fs.BoolVar(&o.force, "force", false, "Evict pods, too, that no controller makes anew.")
 	fs.BoolVar(&o.deleteEmptyDir, "delete-emptydir-data", false, "Evict pods, too, whose emptyDir volumes are lost with them.")
+	fs.BoolVar(&o.ignoreDaemonSets, "ignore-daemonsets", false, "Leave pods of DaemonSets, which would come back at once, where they are, if they have no container groups.")
 	fs.BoolVar(&o.dryRun, "dry-run", false, "Say what would be done, and change nothing.")
 	fs.BoolVar(&o.deleteNode, "delete-node", false,
 		"When the node is empty, scale the Deployment of its agents to 0, wait until they have stopped, and delete the Node.")
@@ -118,13 +120,15 @@ type drainer struct {
 	leaving map[apitypes.UID]string    // pods whose eviction was accepted
 	refused map[apitypes.UID]time.Time // when an eviction was refused
 	why     map[apitypes.UID]string    // and why
+	renewed map[string]renewal         // of Leases, by namespace and name
 	said    map[string]bool
 }
 
 func newDrainer(o *drainOptions, client kubernetes.Interface, node string) *drainer {
 	return &drainer{
 		drainOptions: o, client: client, node: node,
-		leaving: map[apitypes.UID]string{}, refused: map[apitypes.UID]time.Time{}, why: map[apitypes.UID]string{}, said: map[string]bool{},
+		leaving: map[apitypes.UID]string{}, refused: map[apitypes.UID]time.Time{}, why: map[apitypes.UID]string{},
+		renewed: map[string]renewal{}, said: map[string]bool{},
 	}
 }
 

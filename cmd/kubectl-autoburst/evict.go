@@ -12,10 +12,12 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+
+	"github.com/autoburst/autoburst/policy/v1alpha1"
 )
 
-// podsThere lists the pods of the node. Those that have ended are among them: their
-// container groups are kept for their logs.
+// podsThere lists the pods of the node that have to go. Those that have ended are among
+// them: their container groups are kept for their logs.
 func (d *drainer) podsThere(ctx context.Context) ([]corev1.Pod, error) {
 	list, err := d.client.CoreV1().Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{
 		FieldSelector: fields.OneTermEqualSelector("spec.nodeName", d.node).String(),
@@ -23,7 +25,15 @@ func (d *drainer) podsThere(ctx context.Context) ([]corev1.Pod, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listing the pods on node %s: %w", d.node, err)
 	}
+	if d.ignoreDaemonSets {
+		return slices.DeleteFunc(list.Items, func(p corev1.Pod) bool { return ofDaemonSet(&p) }), nil
+	}
 	return list.Items, nil
+}
+
+func ofDaemonSet(pod *corev1.Pod) bool {
+	owner := metav1.GetControllerOf(pod)
+	return owner != nil && owner.Kind == "DaemonSet"
 }
 
 // check refuses what an eviction would not do any good to, before anything is
@@ -32,14 +42,17 @@ func (d *drainer) check(pods []corev1.Pod) error {
 	var bare, local, daemons []string
 	for i := range pods {
 		pod := &pods[i]
-		if pod.DeletionTimestamp != nil || finished(pod) {
+		if pod.DeletionTimestamp != nil {
 			continue
 		}
-		owner := metav1.GetControllerOf(pod)
-		switch {
-		case owner != nil && owner.Kind == "DaemonSet":
+		if ofDaemonSet(pod) {
 			daemons = append(daemons, nameOf(pod))
-		case owner == nil && !d.force:
+			continue
+		}
+		if finished(pod) {
+			continue
+		}
+		if metav1.GetControllerOf(pod) == nil && !d.force {
 			bare = append(bare, nameOf(pod))
 		}
 		if !d.deleteEmptyDir && slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return v.EmptyDir != nil }) {
@@ -48,8 +61,8 @@ func (d *drainer) check(pods []corev1.Pod) error {
 	}
 	var problems []string
 	if len(daemons) > 0 {
-		problems = append(problems, fmt.Sprintf("pods of DaemonSets would come back at once: %s (keep the DaemonSets off virtual nodes by node affinity: %s NotIn [%s])",
-			some(daemons), "type", "virtual-kubelet"))
+		problems = append(problems, fmt.Sprintf("pods of DaemonSets would come back at once: %s (keep the DaemonSets off virtual nodes by node affinity, %s NotIn [%s]; "+
+			"--ignore-daemonsets leaves those where they are that have no container group)", some(daemons), v1alpha1.VirtualNodeLabel, v1alpha1.VirtualNodeValue))
 	}
 	if len(bare) > 0 {
 		problems = append(problems, fmt.Sprintf("no controller makes these pods anew: %s (--force evicts them for good)", some(bare)))

@@ -29,7 +29,7 @@ func (d *drainer) countGroups(ctx context.Context) (v1alpha1.GroupCount, error) 
 		case count.Groups == 0:
 			return count, nil
 		}
-		d.sayOnce("the cloud of node %s still holds %s; the agent removes them", d.node, groups(count.Groups))
+		d.sayOnce("the cloud of node %s still holds %s; its agent removes those that have no pod", d.node, groups(count.Groups))
 		if err := wait(ctx, lookAgain); err != nil {
 			return count, err
 		}
@@ -75,18 +75,17 @@ func (d *drainer) ask(ctx context.Context) (v1alpha1.GroupCount, error) {
 		case err != nil:
 			d.sayOnce("asking the agent of node %s: %v; trying again", d.node, err)
 		default:
-			count := v1alpha1.ParseGroupCount(node.Annotations[v1alpha1.GroupCountAnnotation])
-			switch {
+			count, trouble := v1alpha1.ParseGroupCount(node.Annotations[v1alpha1.GroupCountAnnotation]), d.trouble(ctx)
+			switch waited := time.Since(begun); {
 			case count.Request == request && count.Error == "":
 				return count, nil
 			case count.Request == request:
 				d.sayOnce("the cloud of node %s cannot be listed, so what it holds is not known: %s; trying again", d.node, count.Error)
-			case time.Since(begun) > agentSilence:
-				if trouble := d.trouble(ctx); trouble != nil {
-					return v1alpha1.GroupCount{}, fmt.Errorf("what the cloud of node %s holds is not known: %w; then run the same command again", d.node, trouble)
-				}
+			case waited > agentSilence && trouble != nil:
+				return v1alpha1.GroupCount{}, fmt.Errorf("what the cloud of node %s holds is not known: %w; then run the same command again", d.node, trouble)
+			case waited > agentSilence:
 				d.sayOnce("the agent of node %s has not answered yet", d.node)
-			case time.Since(begun) > 2*lookAgain:
+			case waited > 2*lookAgain:
 				d.sayOnce("waiting until the agent of node %s has listed the cloud", d.node)
 			}
 		}
@@ -120,7 +119,7 @@ func (d *drainer) trouble(ctx context.Context) error {
 	switch {
 	case err != nil && !apierrors.IsNotFound(err):
 		return nil // no right to know
-	case err == nil && lease.Spec.RenewTime != nil && time.Since(lease.Spec.RenewTime.Time) < agentSilence:
+	case err == nil && d.quiet(lease) < agentSilence:
 		return nil
 	}
 	return fmt.Errorf("no agent of node %s runs, and nobody else can remove its container groups; start it: kubectl -n %s get deployments -l %s=%s",
@@ -142,6 +141,8 @@ func (d *drainer) groupsLeft(ctx context.Context) error {
 		return errors.New("its agent has not said how many container groups its cloud holds")
 	case count.Error != "":
 		return fmt.Errorf("its cloud cannot be listed: %s", count.Error)
+	case count.Groups > 0 && d.ignoreDaemonSets:
+		return fmt.Errorf("its cloud still holds %s; are they of DaemonSets? Keep these off virtual nodes", groups(count.Groups))
 	case count.Groups > 0:
 		return fmt.Errorf("its cloud still holds %s", groups(count.Groups))
 	}
@@ -206,49 +207,58 @@ func (d *drainer) agents() metav1.ListOptions {
 	return metav1.ListOptions{LabelSelector: v1alpha1.AgentLabel + "=" + d.node}
 }
 
-// agentsStopped tells whether no agent of the node runs: there is no pod of one, the
-// Lease of their election was given up or has run out, and with it the node's own.
-// An agent that stops gives up the Lease of the election; one that has no election
-// is known by the node's lease alone.
+// agentsStopped tells whether no agent of the node runs: there is no pod of one, and
+// the Leases that agents keep, of their election and of the node, were given up or
+// are not renewed any more. A leader that stops gives up that of the election last.
 func (d *drainer) agentsStopped(ctx context.Context) (bool, error) {
 	pods, err := d.client.CoreV1().Pods(d.releaseNamespace).List(ctx, d.agents())
 	if err != nil {
 		return false, fmt.Errorf("listing the agents of node %s in namespace %s: %w", d.node, d.releaseNamespace, err)
 	}
-	if len(pods.Items) > 0 {
-		return false, nil
-	}
 	elections, err := d.client.CoordinationV1().Leases(d.releaseNamespace).List(ctx, d.agents())
 	if err != nil {
 		return false, fmt.Errorf("listing the Leases of the agents of node %s in namespace %s: %w", d.node, d.releaseNamespace, err)
 	}
-	given := false
-	for i := range elections.Items {
-		if ptr.Deref(elections.Items[i].Spec.HolderIdentity, "") == "" {
-			given = true
-		} else if !runOut(&elections.Items[i]) {
-			return false, nil
-		}
-	}
 	own, err := d.client.CoordinationV1().Leases(corev1.NamespaceNodeLease).Get(ctx, d.node, metav1.GetOptions{})
-	switch {
-	case apierrors.IsNotFound(err):
-		return true, nil
-	case err != nil:
+	if err != nil && !apierrors.IsNotFound(err) {
 		return false, fmt.Errorf("reading the lease of node %s: %w", d.node, err)
 	}
-	if given && len(elections.Items) == 1 && own.Spec.RenewTime != nil && elections.Items[0].Spec.RenewTime != nil &&
-		!own.Spec.RenewTime.After(elections.Items[0].Spec.RenewTime.Time) {
-		return true, nil // nobody has kept the node alive since its last leader gave up
+	alive := len(pods.Items) > 0
+	var given time.Time // when the last leader gave up
+	for i := range elections.Items {
+		switch l := &elections.Items[i]; {
+		case ptr.Deref(l.Spec.HolderIdentity, "") != "":
+			alive = alive || d.quiet(l) < duration(l)
+		case l.Spec.RenewTime != nil && l.Spec.RenewTime.After(given):
+			given = l.Spec.RenewTime.Time
+		}
 	}
-	return runOut(own), nil
+	if err != nil || own.Spec.RenewTime == nil { // nobody keeps the node
+		return !alive, nil
+	}
+	// Both times are by the clock of the agent that gave up.
+	quiet := d.quiet(own)
+	return !alive && (!own.Spec.RenewTime.After(given) || quiet >= duration(own)), nil
 }
 
-// runOut tells whether a Lease has not been renewed for twice its duration, which
-// leaves room for clocks that differ.
-func runOut(lease *coordinationv1.Lease) bool {
-	if lease.Spec.RenewTime == nil {
-		return true
+// renewal is a renewal of a Lease, and when it was first seen.
+type renewal struct{ of, seen time.Time }
+
+// quiet is for how long a Lease was not renewed, as far as was seen here: clocks of
+// two machines may differ.
+func (d *drainer) quiet(lease *coordinationv1.Lease) time.Duration {
+	key, of := lease.Namespace+"/"+lease.Name, time.Time{}
+	if lease.Spec.RenewTime != nil {
+		of = lease.Spec.RenewTime.Time
 	}
-	return time.Since(lease.Spec.RenewTime.Time) > 2*time.Duration(ptr.Deref(lease.Spec.LeaseDurationSeconds, 40))*time.Second
+	last, ok := d.renewed[key]
+	if !ok || !last.of.Equal(of) {
+		last = renewal{of: of, seen: time.Now()}
+		d.renewed[key] = last
+	}
+	return time.Since(last.seen)
+}
+
+func duration(lease *coordinationv1.Lease) time.Duration {
+	return time.Duration(ptr.Deref(lease.Spec.LeaseDurationSeconds, 40)) * time.Second
 }

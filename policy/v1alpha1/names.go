@@ -97,9 +97,9 @@ const (
 	// node bears while its cloud does not answer. The node stays Ready and keeps
 	// its pods. No toleration of it is ever injected.
 	CloudUnreachableTaintKey = "autoburst.io/cloud-unreachable"
-	// CountGroupsAnnotation asks the agent how many container groups of its node the
-	// cloud holds; its value tells one question from another. GroupCountAnnotation is
-	// the agent's answer, a [GroupCount].
+	// CountGroupsAnnotation asks the agent of a cordoned node how many container groups
+	// of the node its cloud holds; its value tells one question from another.
+	// GroupCountAnnotation is the agent's answer, a [GroupCount].
 	CountGroupsAnnotation = "autoburst.io/count-groups"
 	GroupCountAnnotation  = "autoburst.io/group-count"
 	// CapabilitiesAnnotation is a burstable.Capabilities as JSON.
