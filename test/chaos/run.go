@@ -77,7 +77,7 @@ const callTimeout = 4 * time.Second
 // agentArgs make the agents as quick as the clouds, and another of them lead 3 s
 // after the last sign of life of one.
 var agentArgs = "vnode.extraArgs={" + strings.Join([]string{
-	"--sweep-interval=1s", "--fast-interval=200ms", "--check-interval=1s", "--missing-interval=500ms", "--reads-per-second=100",
+	"--sweep-interval=1s", "--fast-interval=200ms", "--check-interval=1s", "--missing-interval=500ms", "--reads-per-second=100", "--capacity-pause=10s",
 	"--call-timeout=" + callTimeout.String(),
 	"--leader-elect-lease-duration=3s", "--leader-elect-renew-deadline=2s", "--leader-elect-retry-period=500ms",
 }, ",") + "}"
