@@ -7,7 +7,7 @@ type scene func(d *dice, made []Workload) []Step
 // scenes are equally frequent; a name that comes twice is to come twice as often.
 var scenes = []scene{
 	calm, calm,
-	createAnswerLost, createAnswerLost,
+	createAnswerLost, createAnswerLost, createAnswerLost,
 	createLostBeforeEffect,
 	createTakesEffectLate,
 	killedDuringCreate,
@@ -60,11 +60,11 @@ func calm(d *dice, made []Workload) []Step {
 func createAnswerLost(d *dice, made []Workload) []Step {
 	pod := made[0]
 	steps := append([]Step{{Do: CutAfter, Cloud: pod.Cloud, Call: CreateCall, Calls: 1 + d.IntN(3)}}, makeAll(made)...)
-	if !d.chance(3) {
+	if !d.chance(4) {
 		lists := Step{Do: Error, Cloud: pod.Cloud, Call: ListCall, Calls: 3 + d.IntN(4)}
 		steps = append([]Step{lists}, steps...)
 	}
-	if d.chance(3) {
+	if d.chance(4) {
 		steps = append(steps, Step{After: Accepted, Of: pod.Name, Do: pick(d, Delete, Force, Recreate), Cloud: pod.Cloud, Name: pod.Name})
 	}
 	return steps
