@@ -9,7 +9,7 @@ var scenes = []scene{
 	calm, calm,
 	createAnswerLost, createAnswerLost, createAnswerLost,
 	createLostBeforeEffect,
-	createTakesEffectLate,
+	createTakesEffectLate, createTakesEffectLate,
 	killedDuringCreate,
 	killedDuringCreate,
 	killedDuringDelete,
@@ -78,8 +78,8 @@ func createLostBeforeEffect(d *dice, made []Workload) []Step {
 // perhaps has asked again, or has no pod for it any more.
 func createTakesEffectLate(d *dice, made []Workload) []Step {
 	pod := made[0]
-	steps := append([]Step{{Do: LateCall, Cloud: pod.Cloud, Call: CreateCall, Calls: 1, For: callTimeout + d.millis(300, 2500)}}, makeAll(made)...)
-	if d.chance(3) {
+	steps := append([]Step{{Do: LateCall, Cloud: pod.Cloud, Call: CreateCall, Calls: 1, For: callTimeout + d.millis(1300, 3500)}}, makeAll(made)...)
+	if d.chance(4) {
 		steps = append(steps, Step{Do: pick(d, Delete, Force, Recreate), Cloud: pod.Cloud, Name: pod.Name, Mode: pick(d, "", "force")})
 	}
 	return steps
