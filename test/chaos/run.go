@@ -170,7 +170,7 @@ func Run(ctx context.Context, o Options) (result *Result, err error) {
 func newBed(ctx context.Context, o Options) (_ *bed, err error) {
 	b := &bed{recorder: newRecorder(), seed: o.Plan.Seed, done: map[Action]int{}, agents: map[string]*agents{}}
 	b.Playground, err = playground.Start(ctx, playground.Options{
-		Progress: o.Progress, Race: o.Race, Controllers: -1, Agents: replicas, Taps: true, PageSize: 5,
+		Progress: o.Progress, Race: o.Race, Controllers: -1, Agents: replicas, Taps: true, PageSize: 3,
 		Cloud: sim.Config{Timing: timing, Plan: b.recorder.plan},
 		Set:   []string{agentArgs},
 	})

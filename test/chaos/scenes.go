@@ -16,7 +16,7 @@ var scenes = []scene{
 	deleteAnswerLost,
 	restartedBlind,
 	restartedBlind,
-	halfAList,
+	halfAList, halfAList,
 	pausedWhilePodsChange,
 	recreatedAtOnce,
 	recreatedAtOnce,
@@ -120,7 +120,7 @@ func deleteAnswerLost(d *dice, made []Workload) []Step {
 func restartedBlind(d *dice, made []Workload) []Step {
 	pod := made[0]
 	fault := Step{After: Running, Of: pod.Name, Do: pick(d, Error, Error, Garbled, CutAfter), Cloud: pod.Cloud, Call: ListCall, Calls: 3 + d.IntN(4)}
-	if d.chance(3) {
+	if d.chance(2) {
 		fault = Step{After: Running, Of: pod.Name, Do: Partial, Cloud: pod.Cloud, Calls: 3 + d.IntN(3)}
 	}
 	return append(makeAll(made), fault, Step{Do: pick(d, Kill, Term), Cloud: pod.Cloud, For: d.millis(0, 200), Mode: pick(d, "", leads)})
@@ -129,9 +129,12 @@ func restartedBlind(d *dice, made []Workload) []Step {
 // halfAList breaks lists, and perhaps single reads too, under a running agent.
 func halfAList(d *dice, made []Workload) []Step {
 	pod := made[0]
-	steps := append(makeAll(made), Step{After: Running, Of: pod.Name, Do: pick(d, Partial, Garbled), Cloud: pod.Cloud, Calls: 2 + d.IntN(4)})
+	steps := append(makeAll(made), Step{After: Running, Of: pod.Name, Do: pick(d, Partial, Garbled), Cloud: pod.Cloud, Calls: 3 + d.IntN(4)})
 	if d.chance(2) {
 		steps = append(steps, Step{Do: Error, Cloud: pod.Cloud, Call: GetCall, Calls: 2 + d.IntN(4)})
+	}
+	if d.chance(2) {
+		steps = append(steps, Step{Do: Kill, Cloud: pod.Cloud, For: d.millis(0, 200), Mode: pick(d, "", leads)})
 	}
 	return steps
 }
