@@ -16,7 +16,13 @@ SYSTEM_TESTS := ./test/cluster/... ./test/e2e/... ./test/imports/...
 OTHER_SYSTEM_TESTS := ./test/mutating/... ./test/bench/foreign/...
 # So do the scenarios of faults.
 FAULT_TESTS := ./test/faults/...
-UNIT_TESTS = $(filter-out $(shell go list $(SYSTEM_TESTS) $(OTHER_SYSTEM_TESTS) $(FAULT_TESTS)),$(shell go list ./...))
+# So does chaos. CI takes the same plan each time; `make chaos` draws another.
+CHAOS_TESTS := ./test/chaos/...
+CHAOS_SEED ?= 1
+ROUNDS ?= 200
+SEED   ?= 0
+FIRST  ?= 0
+UNIT_TESTS = $(filter-out $(shell go list $(SYSTEM_TESTS) $(OTHER_SYSTEM_TESTS) $(FAULT_TESTS) $(CHAOS_TESTS)),$(shell go list ./...))
 
 .PHONY: help
 help: ## Show this list
@@ -41,6 +47,11 @@ test: control-plane ## Unit, integration and end-to-end tests, with the race det
 	go test -race -timeout 30m -count=1 $(SYSTEM_TESTS)
 	go test -race -timeout 10m -count=1 -p 1 $(OTHER_SYSTEM_TESTS)
 	go test -race -timeout 15m -count=1 $(FAULT_TESTS)
+	go test -race -timeout 15m -count=1 $(CHAOS_TESTS) -rounds 200 -seed $(CHAOS_SEED)
+
+.PHONY: chaos
+chaos: control-plane ## Random workloads under random faults and kills of the agents: ROUNDS=n SEED=s FIRST=n
+	go test -race -timeout $$(($(ROUNDS) / 15 + 10))m -count=1 -v -run 'TestChaos$$' ./test/chaos -rounds $(ROUNDS) -seed $(SEED) -first $(FIRST)
 
 .PHONY: bench
 bench: control-plane ## Measure admission, late grants, bursts and the agent on a real control plane

@@ -80,6 +80,20 @@ func TestEndOfADeletedPodIsWritten(t *testing.T) {
 	})
 }
 
+// The API server removes a pod in two steps; a request that ends in between, as
+// that of an agent that is killed, leaves a pod without grace that is still there.
+func TestHalfRemovedPodIsRemoved(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		now := metav1.Now()
+		b := newBed(t, testPod("web", ran, func(p *corev1.Pod) {
+			p.DeletionTimestamp, p.DeletionGracePeriodSeconds = &now, new(int64)
+		}))
+		b.start()
+		b.settle(time.Minute)
+		b.absent("web")
+	})
+}
+
 func TestEndedPods(t *testing.T) {
 	eachKind(t, func(t *testing.T, k kind) {
 		b := newBed(t)

@@ -336,7 +336,9 @@ func (r *reconciler) endPod(ctx context.Context, uid types.UID, v view) (time.Du
 			return 0, err
 		}
 	}
-	if pod.DeletionGracePeriodSeconds != nil && *pod.DeletionGracePeriodSeconds == 0 {
+	// The API server takes the grace away and removes the pod in two steps. Whoever
+	// breaks off its request in between leaves a pod that nobody else removes.
+	if ptr.Deref(pod.DeletionGracePeriodSeconds, 1) == 0 && len(pod.Finalizers) > 0 {
 		return 0, nil // only finalizers of others keep it
 	}
 	err = r.client.CoreV1().Pods(pod.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{

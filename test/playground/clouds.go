@@ -45,7 +45,8 @@ func (p *Playground) startECI() error {
 			}},
 			SecurityGroups: []eci.SecurityGroup{{ID: ECISecurityGroup, VpcID: "vpc-playground"}},
 		}},
-		Sim: p.options.Cloud,
+		Sim:      p.options.Cloud,
+		PageSize: p.options.PageSize,
 	})
 	certificate, err := p.Certificate("eci", "127.0.0.1")
 	if err != nil {
@@ -66,6 +67,7 @@ func (p *Playground) startACI() error {
 		Locations:     []string{ACIRegion},
 		Applications:  []aci.Application{{TenantID: ACITenant, ClientID: ACIClient, Secrets: []aci.Secret{{Value: ACIClientPassword}}}},
 		Subscriptions: []aci.Subscription{{ID: ACISubscription, ResourceGroups: []string{ACIResourceGroup}}},
+		Settings:      aci.Settings{PageSize: p.options.PageSize},
 	})
 	if err := server.Start(); err != nil {
 		return err

@@ -99,12 +99,18 @@ func (p *Playground) deployment(ctx context.Context, match func(appsv1.Deploymen
 
 // start runs the program of a Deployment as a kubelet would run its first
 // container: with its arguments and environment, and the token of its
-// ServiceAccount. Extra arguments and variables come last and win.
-func (p *Playground) start(ctx context.Context, d *appsv1.Deployment, name, binary string, extraArgs, extraEnv []string) (*cluster.Process, error) {
+// ServiceAccount, through a tap unless it is nil. Extra arguments and variables
+// come last and win.
+func (p *Playground) start(ctx context.Context, d *appsv1.Deployment, tap *cluster.Tap, name, binary string, extraArgs, extraEnv []string) (*cluster.Process, error) {
 	spec := d.Spec.Template.Spec
 	kubeconfig, err := p.ServiceAccountKubeconfig(ctx, Namespace, spec.ServiceAccountName)
 	if err != nil {
 		return nil, err
+	}
+	if tap != nil {
+		if kubeconfig, err = tap.Kubeconfig(kubeconfig); err != nil {
+			return nil, err
+		}
 	}
 	env, err := p.environment(ctx, spec.Containers[0])
 	if err != nil {
@@ -176,7 +182,7 @@ func (p *Playground) StartController(ctx context.Context, extraArgs ...string) (
 	p.generation++
 	name := fmt.Sprintf("autoburst-%d", p.generation)
 	p.mu.Unlock()
-	c.Process, err = p.start(ctx, d, name, p.programs.controller, append([]string{
+	c.Process, err = p.start(ctx, d, nil, name, p.programs.controller, append([]string{
 		"--webhook-host=127.0.0.1", "--webhook-port=" + ports[0],
 		"--metrics-bind-address=" + c.Metrics, "--health-probe-bind-address=" + c.Health,
 	}, extraArgs...), []string{"POD_NAME=" + name})
@@ -232,7 +238,11 @@ func (p *Playground) StartAgent(ctx context.Context, node string, extraEnv ...st
 	p.generation++
 	name := fmt.Sprintf("autoburst-vnode-%s-%d", node, p.generation)
 	p.mu.Unlock()
-	process, err := p.start(ctx, d, name, p.programs.agent, []string{
+	tap, err := p.tap(a.Pod)
+	if err != nil {
+		return nil, err
+	}
+	process, err := p.start(ctx, d, tap, name, p.programs.agent, []string{
 		"--metrics-bind-address=" + a.Metrics, "--kubelet-bind-address=127.0.0.1", "--client-ca-file=" + p.CAFile(),
 	}, append([]string{"POD_NAME=" + a.Pod, "KUBELET_PORT=" + ports[0], "VKUBELET_POD_IP=127.0.0.1"}, extraEnv...))
 	p.mu.Lock()

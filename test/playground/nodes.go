@@ -63,7 +63,7 @@ func (p *Playground) RunAgent(ctx context.Context, node string, extraArgs, extra
 	name := fmt.Sprintf("autoburst-vnode-%s-%d", node, p.generation)
 	p.mu.Unlock()
 	a := &Agent{Node: node, Pod: d.Name + "-0", Kubelet: "127.0.0.1:" + ports[0], Metrics: "127.0.0.1:" + ports[1]}
-	a.Process, err = p.start(ctx, d, name, p.programs.agent, append([]string{
+	a.Process, err = p.start(ctx, d, nil, name, p.programs.agent, append([]string{
 		"--metrics-bind-address=" + a.Metrics, "--kubelet-bind-address=127.0.0.1", "--client-ca-file=" + p.CAFile(),
 	}, extraArgs...), append([]string{"POD_NAME=" + a.Pod, "KUBELET_PORT=" + ports[0], "VKUBELET_POD_IP=127.0.0.1"}, extraEnv...))
 	if err != nil {

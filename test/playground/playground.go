@@ -74,6 +74,11 @@ type Options struct {
 	ExtraNodes []ExtraNode
 	// WithoutAgents leaves the virtual nodes out until StartAgent.
 	WithoutAgents bool
+	// Taps leads each replica of an agent through a tap of its own to the API server.
+	Taps bool
+	// PageSize bounds the pages of the clouds' lists; zero leaves them as large as
+	// the clouds make them.
+	PageSize int
 	// Cluster are the control plane's options.
 	Cluster cluster.Options
 }
@@ -92,6 +97,7 @@ type Playground struct {
 	mu          sync.Mutex
 	controllers []*Controller
 	agents      map[string][]*Agent
+	taps        map[string]*cluster.Tap
 	generation  int
 }
 
@@ -118,7 +124,7 @@ func Start(ctx context.Context, o Options) (_ *Playground, err error) {
 		o.Controllers = 2
 	}
 	o.Cluster.Progress = o.Progress
-	p := &Playground{options: o, progress: o.Progress, agents: map[string][]*Agent{}}
+	p := &Playground{options: o, progress: o.Progress, agents: map[string][]*Agent{}, taps: map[string]*cluster.Tap{}}
 	// Compiling takes most of the time when it is needed at all, so it comes
 	// first and alone.
 	if p.programs, err = buildPrograms(ctx, o.Race, o.Progress); err != nil {
@@ -197,6 +203,9 @@ func (p *Playground) Stop() error {
 	}
 	for _, c := range controllers {
 		errs = append(errs, c.Process.Stop(stopGrace))
+	}
+	for _, tap := range p.taps {
+		errs = append(errs, tap.Close())
 	}
 	if p.balancer != nil {
 		p.balancer.Close()

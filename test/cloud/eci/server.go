@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/url"
@@ -68,7 +69,11 @@ func NewServer(o Options) *Server {
 		}
 	}
 	s.gate.init(o, s.fleet.Now)
-	s.http = &http.Server{Handler: s, ReadHeaderTimeout: 30 * time.Second, MaxHeaderBytes: 32 << 20}
+	s.http = &http.Server{
+		Handler: s, ReadHeaderTimeout: 30 * time.Second, MaxHeaderBytes: 32 << 20,
+		// Clients that go away in the middle are no news here.
+		ErrorLog: log.New(io.Discard, "", 0),
+	}
 	return s
 }
 
