@@ -27,7 +27,7 @@ func (p *Playground) extraNodes() string {
   provider: eci
   eci: {region: %s, vSwitch: %s, securityGroup: %s, endpoint: "%s"}
   credentials: {existingSecret: eci-credentials}
-  env: {ECI_CA_FILE: "%s"}
+  env: {ECI_CA_FILE: "%s", CLOUD_QUOTA: unlimited}
 `, n.Name, ECIRegion, ECIVSwitch, ECISecurityGroup, p.ECI.Address, p.ECI.CAFile)
 			continue
 		}
@@ -35,7 +35,7 @@ func (p *Playground) extraNodes() string {
   provider: aci
   aci: {region: %s, resourceGroup: %s, subscriptionId: %s, tenantId: %s, authorityHost: "%[6]s", endpoint: "%[6]s"}
   credentials: {existingSecret: aci-credentials}
-  env: {ACI_CA_FILE: "%[7]s"}
+  env: {ACI_CA_FILE: "%[7]s", CLOUD_QUOTA: unlimited}
 `, n.Name, ACIRegion, ACIResourceGroup, ACISubscription, ACITenant, p.ACI.URL(), p.ACI.CAFile)
 	}
 	return b.String()
