@@ -817,10 +817,11 @@ func statusWrites(r cluster.Request) bool { return r.Is("patch", "pods/status") 
 // podWatches are an agent's watches of its pods.
 func podWatches(r cluster.Request) bool { return r.Is("watch", "pods") }
 
-// file writes a file of the test's own and returns its path.
+// file writes a file of the test's own and returns its path. It outlives the
+// scenario: the agent reads it until the bed is empty.
 func (b *bed) file(name, content string) string {
 	b.Helper()
-	path := filepath.Join(b.TempDir(), name)
+	path := filepath.Join(system.Dir, b.node+"-"+name)
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 		b.Fatal(err)
 	}

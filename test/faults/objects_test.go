@@ -37,10 +37,13 @@ func TestC26ObjectAppearsLater(t *testing.T) {
 		b.waitRunning(optional)
 		b.waitEvent(waiting[0], `"settings"`)
 		b.waitEvent(waiting[1], `"keys"`)
+		// As with the kubelet: a volume that cannot be made keeps the container from
+		// being created, a variable is found missing later.
+		reasons := map[string]string{"map": "CreateContainerConfigError", "secret": "ContainerCreating"}
 		for _, p := range waiting {
 			now := b.wait(p.Name, "waits", func(p *corev1.Pod) bool { return len(p.Status.ContainerStatuses) > 0 })
-			if w := now.Status.ContainerStatuses[0].State.Waiting; now.Status.Phase != corev1.PodPending || w == nil || w.Reason != "CreateContainerConfigError" {
-				b.Errorf("pod %s is %s, want it Pending for CreateContainerConfigError", p.Name, summary(now))
+			if w := now.Status.ContainerStatuses[0].State.Waiting; now.Status.Phase != corev1.PodPending || w == nil || w.Reason != reasons[p.Name] {
+				b.Errorf("pod %s is %s, want it Pending for %s", p.Name, summary(now), reasons[p.Name])
 			}
 		}
 		b.sweeps(2)
