@@ -95,6 +95,7 @@ func (r *reconciler) createGroup(ctx context.Context, uid types.UID, v view) (ti
 		}
 	}()
 	if !r.createLane.serves(ctx) {
+		flies = true // it asks again when it has its permit
 		return 0, &laneError{r.createLane}
 	}
 

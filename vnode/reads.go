@@ -82,14 +82,16 @@ func (r *reconciler) readLoop(ctx context.Context) {
 	defer wg.Wait()
 	free := make(chan struct{}, readers)
 	budget := &allowance{rate: r.cfg.ReadsPerSecond, saved: readBurst}
+	var last dueRead
 	for {
 		now := r.clock.Now()
 		due, wait := r.due(now)
-		for _, d := range due {
+		for _, d := range inTurns(due, !last.starts) {
 			if !budget.take(now) {
 				wait = min(wait, budget.next(now))
 				break
 			}
+			last = d
 			select {
 			case free <- struct{}{}:
 			case <-ctx.Done():
@@ -132,9 +134,30 @@ func (r *reconciler) readLoop(ctx context.Context) {
 // dueRead is a group whose read is due; late is by how much, in terms of how long
 // it was to wait.
 type dueRead struct {
-	uid  types.UID
-	id   string
-	late float64
+	uid    types.UID
+	id     string
+	late   float64
+	starts bool
+}
+
+// inTurns puts groups that start and all others by turns, so that a burst of
+// thousands leaves half of the reads to those that run.
+func inTurns(due []dueRead, startsFirst bool) []dueRead {
+	next := func(from int, starts bool) int {
+		for from < len(due) && due[from].starts != starts {
+			from++
+		}
+		return from
+	}
+	turns := make([]dueRead, 0, len(due))
+	at := map[bool]int{true: next(0, true), false: next(0, false)}
+	for starts := startsFirst; len(turns) < len(due); starts = !starts {
+		if i := at[starts]; i < len(due) {
+			turns = append(turns, due[i])
+			at[starts] = next(i+1, starts)
+		}
+	}
+	return turns
 }
 
 // due returns the groups to be read now, the latest first, and how long it takes
@@ -185,7 +208,7 @@ func (r *reconciler) due(now time.Time) ([]dueRead, time.Duration) {
 		if c.hurry {
 			late += 1e6
 		}
-		list = append(list, dueRead{uid, s.group.ID, late})
+		list = append(list, dueRead{uid, s.group.ID, late, c.stage == starting})
 	}
 	slices.SortFunc(list, func(a, b dueRead) int {
 		return cmp.Compare(b.late, a.late)
