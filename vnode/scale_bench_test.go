@@ -32,7 +32,9 @@ func usualPod(i int) *corev1.Pod {
 		p.Labels = map[string]string{"app": "shop", "tier": "frontend", "pod-template-hash": "7d9c5b8f6d"}
 		p.Annotations = map[string]string{corev1.LastAppliedConfigAnnotation: string(make([]byte, 2000)), "autoburst.io/decided-by": "ClusterBurstPolicy/all"}
 		p.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "shop-frontend-7d9c5b8f6d", UID: "rs", Controller: ptr.To(true)}}
-		p.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kube-scheduler", FieldsV1: &metav1.FieldsV1{Raw: make([]byte, 4000)}}}
+		fields := new(metav1.FieldsV1)
+		fields.SetRawBytes(make([]byte, 4000))
+		p.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kube-scheduler", FieldsV1: fields}}
 		for _, c := range []string{"app", "proxy"} {
 			p.Spec.Containers = append(p.Spec.Containers, corev1.Container{
 				Name: c, Image: "registry.example.com/shop/" + c + ":1.2.3", Env: env, Args: []string{"--listen=:8080", "--log=json"},

@@ -110,13 +110,12 @@ func TestAgentsShareAnAccount(t *testing.T) {
 	bubble(t, "", func(t *testing.T) {
 		w := newTown()
 		a := w.agent(t, "virtual-a")
-		b := &party{account: a.account}
 		synctest.Wait()
 		if got := a.share(); got != 1 {
 			t.Errorf("alone, the agent has %.3f of the account, want all", got)
 		}
 		a.account.Backlog(createOp, 1000)
-		b = w.agent(t, "virtual-b")
+		b := w.agent(t, "virtual-b")
 		synctest.Wait()
 		if got := b.share(); got > 0.05 {
 			t.Errorf("a newcomer took %.3f before the other gave it up", got)

@@ -220,7 +220,8 @@ func (d *drainer) agentsStopped(ctx context.Context) (bool, error) {
 		return false, fmt.Errorf("listing the Leases of the agents of node %s in namespace %s: %w", d.node, d.releaseNamespace, err)
 	}
 	own, err := d.client.CoordinationV1().Leases(corev1.NamespaceNodeLease).Get(ctx, d.node, metav1.GetOptions{})
-	if err != nil && !apierrors.IsNotFound(err) {
+	gone := apierrors.IsNotFound(err)
+	if err != nil && !gone {
 		return false, fmt.Errorf("reading the lease of node %s: %w", d.node, err)
 	}
 	alive := len(pods.Items) > 0
@@ -233,7 +234,7 @@ func (d *drainer) agentsStopped(ctx context.Context) (bool, error) {
 			given = l.Spec.RenewTime.Time
 		}
 	}
-	if err != nil || own.Spec.RenewTime == nil { // nobody keeps the node
+	if gone || own.Spec.RenewTime == nil { // nobody keeps the node
 		return !alive, nil
 	}
 	// Both times are by the clock of the agent that gave up.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"math"
 	"slices"
-	"sort"
 	"time"
 )
 
@@ -95,7 +94,13 @@ func (m *meter) refresh(now time.Time) {
 
 // since is the index of the first answer within the last d.
 func (m *meter) since(now time.Time, d time.Duration) int {
-	return sort.Search(len(m.ended), func(i int) bool { return now.Sub(m.ended[i]) < d })
+	i, _ := slices.BinarySearchFunc(m.ended, d, func(at time.Time, d time.Duration) int {
+		if now.Sub(at) < d {
+			return 1
+		}
+		return -1
+	})
+	return i
 }
 
 func (m *meter) within(now time.Time, d time.Duration) int { return len(m.ended) - m.since(now, d) }

@@ -132,7 +132,7 @@ func noRestartWithoutCause(h *History) (out []Violation) {
 		if !again || s.Attempt == 0 || h.acted(s.UID, Restart) {
 			continue
 		}
-		why := ""
+		var why string
 		switch {
 		case !before.Exits:
 			why = "although it was running"
@@ -198,9 +198,9 @@ func endedAsTheGroupDid(h *History) (out []Violation) {
 		s := own[len(own)-1]
 		over := s.final() && !s.At.Add(s.For).After(e.At.Add(exitSlack))
 		switch {
-		case e.Phase == corev1.PodSucceeded && !(over && s.Code == 0):
+		case e.Phase == corev1.PodSucceeded && (!over || s.Code != 0):
 			bad("its container had not ended with 0")
-		case e.Phase == corev1.PodFailed && !(over && s.Code != 0) && !h.acted(uid, Vanish):
+		case e.Phase == corev1.PodFailed && (!over || s.Code == 0) && !h.acted(uid, Vanish):
 			bad("its container had not failed and nothing was done to it")
 		}
 	}

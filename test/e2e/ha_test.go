@@ -427,7 +427,7 @@ func TestAPIServerPaused(t *testing.T) {
 		t.Fatal(err)
 	}
 	resume := sync.OnceValue(func() error { return server.Signal(syscall.SIGCONT) })
-	defer resume()
+	defer func() { _ = resume() }()
 	eventually(t, 30*time.Second, "no agent leads", func(ctx context.Context) (bool, error) {
 		for _, node := range nodes {
 			for _, a := range system.Agents(node) {

@@ -343,7 +343,7 @@ type insideAgent struct {
 func (a *insideAgent) stop() {
 	if !a.stopped {
 		a.cancel()
-		<-a.done
+		_ = <-a.done // that of a run that was told to end is nil
 		a.stopped = true
 	}
 }
