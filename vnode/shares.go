@@ -142,12 +142,12 @@ func (s *sharer) round(ctx context.Context) (content bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if !s.known {
-		if before != nil && mine.Spec.RenewTime != nil {
-			s.account.Remember(before, mine.Spec.RenewTime.Time)
-		}
-		s.known = true
+	first := !s.known
+	if first && before != nil && mine.Spec.RenewTime != nil {
+		s.account.Remember(before, mine.Spec.RenewTime.Time)
 	}
+	s.known = true
+	nobody := first && mine == nil && len(s.heard) == 0
 	s.demand()
 	now := s.account.Demand()
 	intended := quota.Intend(now, others)
@@ -167,6 +167,12 @@ func (s *sharer) round(ctx context.Context) (content bool, err error) {
 	}
 	settled := quota.Settle(intended, others)
 	s.account.Divide(settled, others)
+	switch {
+	case nobody && len(s.heard) == 0:
+		s.account.Fresh()
+	case first && before != nil && mine.Spec.RenewTime != nil:
+		s.account.Inherit(before, mine.Spec.RenewTime.Time, len(others) == 0)
+	}
 	s.last, s.others = s.clock.Now(), len(others)
 	content = true
 	for op, c := range intended {

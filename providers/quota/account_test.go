@@ -424,3 +424,44 @@ func TestRemember(t *testing.T) {
 		}
 	})
 }
+
+// What the process before this one has left in the bucket is not lost, if it said
+// so at its end.
+func TestInherit(t *testing.T) {
+	left := Claims{op: {Share: 1, Left: 40}}
+	for name, test := range map[string]struct {
+		begin func(a *Account, at time.Time)
+		want  int
+	}{
+		"nobody":                 {func(a *Account, _ time.Time) { a.Fresh() }, 100},
+		"nothing is known":       {func(*Account, time.Time) {}, 20},
+		"a farewell":             {func(a *Account, at time.Time) { a.Inherit(left.Farewell(), at, true) }, 20 + 40 + 20},
+		"others used the flow":   {func(a *Account, at time.Time) { a.Inherit(left.Farewell(), at, false) }, 20 + 40},
+		"no farewell":            {func(a *Account, at time.Time) { a.Inherit(left, at, true) }, 20},
+		"twice is once":          {func(a *Account, at time.Time) { a.Fresh(); a.Inherit(left.Farewell(), at, true) }, 100},
+		"long ago":               {func(a *Account, at time.Time) { a.Inherit(left.Farewell(), at.Add(-time.Hour), true) }, 100},
+		"the share is a tenth":   {func(a *Account, at time.Time) { a.divideAll(0.1); a.Inherit(left.Farewell(), at, true) }, 10},
+		"an operation of old":    {func(a *Account, at time.Time) { a.Inherit(Claims{"Gone": {Left: 9}}, at, true) }, 20},
+		"throttled in between":   {func(a *Account, at time.Time) { throttle(t, a); a.Inherit(left.Farewell(), at, true) }, 0},
+		"a farewell yet to come": {func(a *Account, at time.Time) { a.Inherit(left.Farewell(), at.Add(time.Hour), true) }, 20 + 40},
+	} {
+		bubble(t, name, func(t *testing.T) {
+			at := time.Now()
+			pass(time.Second)
+			a := account(t, Rules{Bucket: Bucket{Burst: 100, PerSecond: 20}})
+			test.begin(a, at)
+			got := 0
+			for got < 200 && a.Delay(op, got+1) <= 0 {
+				got++
+			}
+			if got != test.want {
+				t.Errorf("%d calls can be made at once, want %d", got, test.want)
+			}
+		})
+	}
+}
+
+func throttle(t *testing.T, a *Account) {
+	t.Helper()
+	take(t, a, Reading).Done(&providers.Error{Class: providers.Throttled})
+}

@@ -40,6 +40,8 @@ type meter struct {
 
 	tokens float64
 	at     time.Time
+	// inherited is whether the tokens of an earlier process are among them.
+	inherited bool
 	// ended are the times of the answers, in order, as far back as a rule asks.
 	ended    []time.Time
 	inFlight int
@@ -230,6 +232,20 @@ func (m *meter) met(now time.Time) float64 {
 		f = max(f, float64(m.within(now, w.Length))/(float64(w.Calls)*share))
 	}
 	return f
+}
+
+// inherit adds what is in the bucket beside what has flowed into it since this
+// process began.
+func (m *meter) inherit(now, at time.Time, left float64, alone bool) {
+	m.refresh(now)
+	if m.documented.Bucket.PerSecond <= 0 || now.Before(m.closedUntil) || m.inherited {
+		return
+	}
+	m.inherited = true
+	if alone {
+		left += max(0, m.begun.Sub(at).Seconds()) * m.perSecond()
+	}
+	m.tokens = min(m.burst(), m.tokens+left)
 }
 
 // close lets no call through for d. Tokens begin to flow after that: what the

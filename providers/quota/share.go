@@ -22,6 +22,8 @@ type Claim struct {
 	Share float64 `json:"share"`
 	// Used is how many calls it has made within each window of the operation.
 	Used []int `json:"used,omitempty"`
+	// Left is how many calls it could still make at once, by the bucket.
+	Left float64 `json:"left,omitempty"`
 }
 
 // Claims are those of one process, by operation.
@@ -60,6 +62,9 @@ func (a *Account) Demand() Claims {
 		}
 		l.refresh(now)
 		c := Claim{Wanted: l.granted - l.taken + len(l.waiting) + l.backlog, Share: l.share}
+		if l.documented.Bucket.PerSecond > 0 {
+			c.Left = max(0, l.tokens-float64(l.inFlight))
+		}
 		for _, w := range l.documented.Windows {
 			c.Used = append(c.Used, l.within(now, w.Length)+l.inFlight)
 		}
@@ -156,5 +161,35 @@ func (a *Account) Remember(before Claims, at time.Time) {
 			continue
 		}
 		l.remember(now, at, c.Used)
+	}
+}
+
+// Inherit takes over what the process before this one has left in the buckets, by
+// its farewell, which it wrote at the given time. Alone, this process also has what
+// has flowed into them since; others have used that. Of a process that said no
+// farewell nothing is inherited: it may have used all of it.
+func (a *Account) Inherit(before Claims, at time.Time, alone bool) {
+	if !before.Gone() {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := a.clock.Now()
+	for op, c := range before {
+		if l := a.meters[op]; l != nil {
+			l.inherit(now, at, c.Left, alone)
+			a.pump(l, now)
+		}
+	}
+}
+
+// Fresh makes the account begin with full buckets: nobody has used it before.
+func (a *Account) Fresh() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := a.clock.Now()
+	for _, l := range a.meters {
+		l.inherit(now, now, float64(l.documented.Bucket.Burst), true)
+		a.pump(l, now)
 	}
 }

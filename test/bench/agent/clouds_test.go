@@ -97,6 +97,9 @@ func startECI(b *testing.B, config sim.Config, rates eci.Rates) *cloud {
 	c := &cloud{node: playground.ECINode, fleet: server.Fleet(), eci: server}
 	c.serve(b, server, server.Close)
 	c.env = []string{"ECI_ENDPOINT=" + c.address, "ECI_CA_FILE=" + c.caFile}
+	if len(rates.Buckets) > 0 {
+		c.env = append(c.env, "CLOUD_QUOTA=") // as documented, which the playground's account is not
+	}
 	return c
 }
 
