@@ -140,8 +140,8 @@ type dueRead struct {
 	starts bool
 }
 
-// inTurns puts groups that start and all others by turns, so that a burst of
-// thousands leaves half of the reads to those that run.
+// inTurns puts groups that start, and have not been seen to change, and all others
+// by turns: a burst of thousands leaves half of the reads to those that run.
 func inTurns(due []dueRead, startsFirst bool) []dueRead {
 	next := func(from int, starts bool) int {
 		for from < len(due) && due[from].starts != starts {
@@ -208,7 +208,7 @@ func (r *reconciler) due(now time.Time) ([]dueRead, time.Duration) {
 		if c.hurry {
 			late += 1e6
 		}
-		list = append(list, dueRead{uid, s.group.ID, late, c.stage == starting})
+		list = append(list, dueRead{uid, s.group.ID, late, c.stage == starting && !c.hurry})
 	}
 	slices.SortFunc(list, func(a, b dueRead) int {
 		return cmp.Compare(b.late, a.late)
