@@ -82,16 +82,16 @@ func (r *reconciler) readLoop(ctx context.Context) {
 	defer wg.Wait()
 	free := make(chan struct{}, readers)
 	budget := &allowance{rate: r.cfg.ReadsPerSecond, saved: readBurst}
-	var last dueRead
+	turn := 0
 	for {
 		now := r.clock.Now()
 		due, wait := r.due(now)
-		for _, d := range inTurns(due, !last.starts) {
+		for _, d := range inTurns(due, turn) {
 			if !budget.take(now) {
 				wait = min(wait, budget.next(now))
 				break
 			}
-			last = d
+			turn++
 			select {
 			case free <- struct{}{}:
 			case <-ctx.Done():
@@ -140,24 +140,29 @@ type dueRead struct {
 	starts bool
 }
 
-// inTurns puts groups that start, and have not been seen to change, and all others
-// by turns: a burst of thousands leaves half of the reads to those that run.
-func inTurns(due []dueRead, startsFirst bool) []dueRead {
+// inTurns puts the groups in the order in which they are read. Those that start,
+// and were not seen to change, leave one turn in eight to all others, so that a
+// burst of thousands does not hide what happens to those that run. turn is how
+// many were read before.
+func inTurns(due []dueRead, turn int) []dueRead {
 	next := func(from int, starts bool) int {
 		for from < len(due) && due[from].starts != starts {
 			from++
 		}
 		return from
 	}
-	turns := make([]dueRead, 0, len(due))
-	at := map[bool]int{true: next(0, true), false: next(0, false)}
-	for starts := startsFirst; len(turns) < len(due); starts = !starts {
-		if i := at[starts]; i < len(due) {
-			turns = append(turns, due[i])
-			at[starts] = next(i+1, starts)
+	order := make([]dueRead, 0, len(due))
+	starting, other := next(0, true), next(0, false)
+	for ; len(order) < len(due); turn++ {
+		if starting < len(due) && (other == len(due) || turn%8 != 0 && due[other].late < due[starting].late) {
+			order = append(order, due[starting])
+			starting = next(starting+1, true)
+		} else {
+			order = append(order, due[other])
+			other = next(other+1, false)
 		}
 	}
-	return turns
+	return order
 }
 
 // due returns the groups to be read now, the latest first, and how long it takes

@@ -129,3 +129,36 @@ func TestMassDeletionByListing(t *testing.T) {
 		b.groups()
 	})
 }
+
+func TestInTurns(t *testing.T) {
+	many := func(n int, late float64, starts bool) []dueRead {
+		var list []dueRead
+		for range n {
+			list = append(list, dueRead{late: late, starts: starts})
+		}
+		return list
+	}
+	for name, tt := range map[string]struct {
+		due  []dueRead
+		turn int
+		want string
+	}{
+		"nothing":                      {nil, 0, ""},
+		"only starts":                  {many(3, 9, true), 0, "sss"},
+		"only others":                  {many(3, 9, false), 3, "ooo"},
+		"one in eight":                 {append(many(14, 9, true), many(3, 1, false)...), 1, "sssssssosssssssoo"},
+		"the turn is kept":             {append(many(2, 9, true), many(2, 1, false)...), 8, "osso"},
+		"the later first, of others":   {append(many(1, 9, false), many(2, 1, true)...), 1, "oss"},
+		"what has changed comes first": {append(many(2, 1e6, false), many(2, 9, true)...), 3, "ooss"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := ""
+			for _, d := range inTurns(tt.due, tt.turn) {
+				got += map[bool]string{true: "s", false: "o"}[d.starts]
+			}
+			if got != tt.want {
+				t.Errorf("order %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
