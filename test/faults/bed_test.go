@@ -394,8 +394,8 @@ func (b *bed) runInside(edit func(*vnode.Config), wrap func(providers.Provider) 
 	return a
 }
 
-// counter is the sum of a metric's series, of one operation if it is named.
-func (a *insideAgent) counter(t *testing.T, name, operation string) float64 {
+// metric is the sum of a metric's series, of one operation if it is named.
+func (a *insideAgent) metric(t *testing.T, name, operation string) float64 {
 	t.Helper()
 	families, err := a.metrics.Gather()
 	if err != nil {
@@ -408,7 +408,7 @@ func (a *insideAgent) counter(t *testing.T, name, operation string) float64 {
 		}
 		for _, m := range f.GetMetric() {
 			if operation == "" || slices.ContainsFunc(m.GetLabel(), func(l *dto.LabelPair) bool { return l.GetValue() == operation }) {
-				sum += m.GetCounter().GetValue()
+				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
 			}
 		}
 	}

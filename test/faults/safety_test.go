@@ -216,7 +216,7 @@ func TestC34PanicInOnePod(t *testing.T) {
 		if p := b.get("broken"); p.Status.Phase != corev1.PodPending {
 			b.Errorf("the pod is %s, want Pending", summary(p))
 		}
-		if n := agent.counter(b.T, "autoburst_vnode_panics_total", ""); n == 0 {
+		if n := agent.metric(b.T, "autoburst_vnode_panics_total", ""); n == 0 {
 			b.Error("the metric counts no panic")
 		}
 		on.Store(false)
