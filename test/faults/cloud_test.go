@@ -167,7 +167,7 @@ func (c *eciCloud) name() string { return "eci" }
 func (c *eciCloud) action(op operation) string {
 	return map[operation]string{
 		create: "CreateContainerGroup", remove: "DeleteContainerGroup",
-		list: "DescribeContainerGroups", read: "DescribeContainerGroups",
+		list: "DescribeContainerGroupStatus", read: "DescribeContainerGroups",
 	}[op]
 }
 
