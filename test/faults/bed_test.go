@@ -788,9 +788,12 @@ func (b *bed) holds(d time.Duration, what string, condition func() error) {
 }
 
 // sweeps waits until the agent has asked for the list of groups so many times
-// more.
+// more. On ECI most questions are for the changes only.
 func (b *bed) sweeps(n int) {
 	b.Helper()
+	if b.name() == "eci" {
+		n *= 4
+	}
 	var mu sync.Mutex
 	seen := 0
 	remove := b.Hook(sim.Hook{Before: func(p sim.Passage) {

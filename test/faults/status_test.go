@@ -172,7 +172,7 @@ func TestC33EndedPodsKept(t *testing.T) {
 		}
 		b.group(b.get("forgotten")).Remove()
 		b.clock.speed.Store(fast)
-		b.sweeps(12) // some of ECI's are of changes only
+		b.sweeps(3)
 		var reads atomic.Int32
 		b.Hook(sim.Hook{Action: b.action(read), Before: func(p sim.Passage) {
 			// The health check of ACI reads a group that does not exist.
