@@ -521,9 +521,11 @@ func (r *reconciler) place() place { return place{hostIP: r.cfg.Node.InternalIP}
 func (r *reconciler) writeStatus(ctx context.Context, uid types.UID, v view, want corev1.PodStatus) error {
 	written, changed, err := patchStatus(ctx, r.client, v.pod, want)
 	switch {
-	case apierrors.IsNotFound(err), apierrors.IsConflict(err):
-		return nil // the pod is gone or another one; the watch will say so
+	case apierrors.IsNotFound(err):
+		return nil // the watch will say so
 	case err != nil:
+		// Of a conflict, too: it is another pod by now, as the watch will say, or others
+		// wrote at the same time, and nothing else may bring the pod up again.
 		r.metrics.writes.WithLabelValues("failed").Inc()
 		return err
 	case changed:

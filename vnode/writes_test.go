@@ -11,7 +11,9 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/utils/clock"
@@ -165,5 +167,30 @@ func TestEventsInTheirOwnTime(t *testing.T) {
 		sink.forget(types.UID("uid-p-0"))
 		cancel()
 		<-done
+	})
+}
+
+// What the cloud tells of a group is told once. If the API server refuses the write
+// because others write at the same time, it is made again.
+func TestStatusIsWrittenAfterAConflict(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		b := newBed(t)
+		b.cloud.listStatus = true
+		b.start()
+		b.create(testPod("web"))
+		b.groups("g-uid-web")
+		refused := 0
+		b.client.PrependReactor("patch", "pods", func(a clienttesting.Action) (bool, runtime.Object, error) {
+			if refused == 2 {
+				return false, nil, nil
+			}
+			refused++
+			return true, nil, apierrors.NewConflict(corev1.Resource("pods"), "web", errors.New("it has changed"))
+		})
+		b.cloud.set("g-uid-web", running("app"))
+		b.settle(15 * time.Second)
+		if p := b.pod("web"); refused != 2 || p.Status.Phase != corev1.PodRunning {
+			t.Errorf("after %d conflicts the pod is %s, want Running", refused, p.Status.Phase)
+		}
 	})
 }

@@ -25,6 +25,7 @@ func TestReadPage(t *testing.T) {
 		"the link first, and more": {body: `{"nextLink":null,"odd":{"x":[1]},"Value":[{"name":"a"}]}`, names: []string{"a"}},
 		"none":                     {body: `{"value":[]}`},
 		"no list":                  {body: `{"nextLink":"https://next"}`, fails: true},
+		"an empty object":          {body: `{}`, fails: true},
 		"a null list":              {body: `{"value":null}`, fails: true},
 		"something else":           {body: `[]`, fails: true},
 		"nothing":                  {body: ``, fails: true},

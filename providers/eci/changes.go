@@ -45,6 +45,9 @@ func newInventory() *inventory {
 type entry struct {
 	group providers.Group
 	sum   uint64
+	// final is whether a group that has ended was described twice since: nothing
+	// more is told of it, also not by late events.
+	final bool
 }
 
 // Changes returns the groups of this node that changed within the window before
@@ -95,6 +98,7 @@ func (p *Provider) survey(ctx context.Context, m members, all bool) ([]providers
 			if e.sum != sum {
 				e.group.Status, e.group.Deleting, e.sum = a.status(e.group.Status), a.Status == statusTerminating, sum
 			}
+		case e.final && e.sum == sum:
 		case all || e.sum != sum || !initialized(e.group.Status):
 			open = append(open, a.ContainerGroupID)
 		}
@@ -117,7 +121,9 @@ func (p *Provider) survey(ctx context.Context, m members, all bool) ([]providers
 			delete(fresh, id)
 			continue
 		}
-		known[id] = &entry{group: g.group(), sum: fresh[id]}
+		before, now := known[id], &entry{group: g.group(), sum: fresh[id]}
+		now.final = before != nil && before.sum == now.sum && ended(before.group.Status) && ended(now.group.Status)
+		known[id] = now
 		fresh[id] = known[id].sum
 	}
 	groups := make([]providers.Group, 0, len(fresh))
@@ -125,6 +131,10 @@ func (p *Provider) survey(ctx context.Context, m members, all bool) ([]providers
 		groups = append(groups, known[id].group)
 	}
 	return groups, nil
+}
+
+func ended(s *providers.GroupStatus) bool {
+	return s != nil && (s.Phase == providers.GroupSucceeded || s.Phase == providers.GroupFailed)
 }
 
 // describeIDs reads groups of this node in full, with their events.

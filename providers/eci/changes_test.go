@@ -108,6 +108,15 @@ func TestWhatStatusesLackIsDescribed(t *testing.T) {
 	if s := changes[0].Status; s.Phase != providers.GroupFailed || len(s.Events) == 0 || s.CPUMillis == 0 {
 		t.Errorf("status %+v, want failed, with events and the size", *s)
 	}
+	list(t, p) // once more, for events that came late
+	want := map[string]int{"DescribeContainerGroupStatus": 3}
+	if diff := cmp.Diff(want, c.reads(func() {
+		for range 3 {
+			list(t, p)
+		}
+	})); diff != "" {
+		t.Errorf("calls for a group that has ended (-want +got):\n%s", diff)
+	}
 }
 
 func waitUntil(t *testing.T, what string, ok func() bool) {

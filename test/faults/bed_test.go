@@ -394,8 +394,8 @@ func (b *bed) runInside(edit func(*vnode.Config), wrap func(providers.Provider) 
 	return a
 }
 
-// counter is the sum of a metric's series, of one operation if it is named.
-func (a *insideAgent) counter(t *testing.T, name, operation string) float64 {
+// metric is the sum of a metric's series, of one operation if it is named.
+func (a *insideAgent) metric(t *testing.T, name, operation string) float64 {
 	t.Helper()
 	families, err := a.metrics.Gather()
 	if err != nil {
@@ -408,7 +408,7 @@ func (a *insideAgent) counter(t *testing.T, name, operation string) float64 {
 		}
 		for _, m := range f.GetMetric() {
 			if operation == "" || slices.ContainsFunc(m.GetLabel(), func(l *dto.LabelPair) bool { return l.GetValue() == operation }) {
-				sum += m.GetCounter().GetValue()
+				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
 			}
 		}
 	}
@@ -788,9 +788,12 @@ func (b *bed) holds(d time.Duration, what string, condition func() error) {
 }
 
 // sweeps waits until the agent has asked for the list of groups so many times
-// more.
+// more. On ECI most questions are for the changes only.
 func (b *bed) sweeps(n int) {
 	b.Helper()
+	if b.name() == "eci" {
+		n *= 4
+	}
 	var mu sync.Mutex
 	seen := 0
 	remove := b.Hook(sim.Hook{Before: func(p sim.Passage) {

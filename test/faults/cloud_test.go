@@ -17,6 +17,7 @@ import (
 	"github.com/autoburst/autoburst/providers"
 	aciprovider "github.com/autoburst/autoburst/providers/aci"
 	eciprovider "github.com/autoburst/autoburst/providers/eci"
+	"github.com/autoburst/autoburst/providers/quota"
 	"github.com/autoburst/autoburst/test/cloud/aci"
 	"github.com/autoburst/autoburst/test/cloud/eci"
 	"github.com/autoburst/autoburst/test/cloud/sim"
@@ -67,7 +68,7 @@ type cloud interface {
 	// env are the variables by which an agent finds the cloud.
 	env() []string
 	// providerOf is the product's client of the cloud, for a node of a cluster.
-	providerOf(cluster, node string, clk clock.PassiveClock) (providers.Provider, error)
+	providerOf(cluster, node string, clk clock.WithDelayedExecution) (providers.Provider, error)
 	// rate bounds creates and deletes to a burst and so many per second.
 	rate(burst int, perSecond float64)
 	// short says whether the cloud has no machines left.
@@ -166,7 +167,7 @@ func (c *eciCloud) name() string { return "eci" }
 func (c *eciCloud) action(op operation) string {
 	return map[operation]string{
 		create: "CreateContainerGroup", remove: "DeleteContainerGroup",
-		list: "DescribeContainerGroups", read: "DescribeContainerGroups",
+		list: "DescribeContainerGroupStatus", read: "DescribeContainerGroups",
 	}[op]
 }
 
@@ -205,7 +206,7 @@ func (c *eciCloud) env() []string {
 	}
 }
 
-func (c *eciCloud) providerOf(cluster, node string, _ clock.PassiveClock) (providers.Provider, error) {
+func (c *eciCloud) providerOf(cluster, node string, clk clock.WithDelayedExecution) (providers.Provider, error) {
 	config, err := eciprovider.ConfigFromEnv(lookup(append(c.env(),
 		"ECI_REGION="+playground.ECIRegion, "ECI_SECURITY_GROUP="+playground.ECISecurityGroup,
 		"ECI_ACCESS_KEY="+playground.ECIAccessKey, "ECI_SECRET_KEY="+playground.ECISecretKey)))
@@ -213,6 +214,9 @@ func (c *eciCloud) providerOf(cluster, node string, _ clock.PassiveClock) (provi
 		return nil, err
 	}
 	config.ClusterUID, config.NodeName = cluster, node
+	if config.Quota, err = quota.New(config.Plan(), quota.Settings{}, clk, nil); err != nil {
+		return nil, err
+	}
 	return eciprovider.New(config)
 }
 
@@ -281,7 +285,7 @@ func (c *aciCloud) env() []string {
 	return []string{"AZURE_AUTHORITY_HOST=" + c.URL(), "ACI_ARM_ENDPOINT=" + c.URL(), "ACI_CA_FILE=" + c.caFile}
 }
 
-func (c *aciCloud) providerOf(cluster, node string, clk clock.PassiveClock) (providers.Provider, error) {
+func (c *aciCloud) providerOf(cluster, node string, clk clock.WithDelayedExecution) (providers.Provider, error) {
 	config, err := aciprovider.ConfigFromEnv(lookup(append(c.env(),
 		"ACI_REGION="+playground.ACIRegion, "ACI_RESOURCE_GROUP="+playground.ACIResourceGroup,
 		"AZURE_SUBSCRIPTION_ID="+playground.ACISubscription, "AZURE_TENANT_ID="+playground.ACITenant,
@@ -290,6 +294,9 @@ func (c *aciCloud) providerOf(cluster, node string, clk clock.PassiveClock) (pro
 		return nil, err
 	}
 	config.ClusterUID, config.NodeName, config.Clock = cluster, node, clk
+	if config.Quota, err = quota.New(config.Plan(), quota.Settings{}, clk, nil); err != nil {
+		return nil, err
+	}
 	return aciprovider.New(config)
 }
 

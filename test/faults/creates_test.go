@@ -74,9 +74,22 @@ func TestC02CreateOutcomeUnknown(t *testing.T) {
 			b.waitRunning(p)
 			b.group(p)
 		}
+		// No listing shows the group meanwhile: the create is asked for again.
+		b.inject(fault{op: list, calls: -1, status: 500})
+		b.inject(fault{op: create, cut: true, after: true})
+		p := b.pod("blind", policy(corev1.RestartPolicyNever), withToken)
+		b.holds(5*time.Second, "while no listing is answered", func() error {
+			if n := len(b.groupsOf(p.UID)); n > 1 {
+				return fmt.Errorf("the pod has %d groups", n)
+			}
+			return nil
+		})
+		b.ClearFaults()
+		b.waitRunning(p)
+		b.group(p)
 		b.untouched()
-		if n := b.made(); n != 4 {
-			b.Errorf("%d groups were made for 4 pods", n)
+		if n := b.made(); n != 5 {
+			b.Errorf("%d groups were made for 5 pods", n)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package faults
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os/exec"
 	"sync/atomic"
@@ -142,7 +143,7 @@ func TestC11DeleteFailsForHours(t *testing.T) {
 		if e.Type != corev1.EventTypeWarning {
 			b.Errorf("the event is of type %s", e.Type)
 		}
-		if n := agent.counter(b.T, "autoburst_vnode_cloud_errors_total", "Delete"); n < 2*hours*5 {
+		if n := agent.metric(b.T, "autoburst_vnode_cloud_errors_total", "Delete"); n < 2*hours*5 {
 			b.Errorf("the metric counts %v failed deletes", n)
 		}
 		b.ClearFaults()
@@ -161,7 +162,7 @@ func TestC11DeleteFailsForHours(t *testing.T) {
 // The cloud accepts a delete and takes its time. The pod is there as long as the
 // group is, also when the agent is killed meanwhile.
 func TestC12DeleteLingers(t *testing.T) {
-	onBothClouds(t, cloudOptions{plan: slowEnd(4 * time.Second)}, func(b *bed) {
+	onBothClouds(t, cloudOptions{plan: slowEnd(6 * time.Second)}, func(b *bed) {
 		b.start()
 		p := b.pod("pod")
 		b.waitRunning(p)
@@ -170,6 +171,12 @@ func TestC12DeleteLingers(t *testing.T) {
 		b.must(10*time.Second, "the cloud is ending the group", func() error {
 			if phase := g.Phase(); phase != sim.Terminating {
 				return fmt.Errorf("it is %s", phase)
+			}
+			return nil
+		})
+		b.holds(1500*time.Millisecond, "while the cloud ends the group", func() error {
+			if there := g.Phase() != sim.Deleted; there && b.gone(p) {
+				return errors.New("the pod was gone before its group")
 			}
 			return nil
 		})

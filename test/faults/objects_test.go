@@ -68,7 +68,7 @@ func TestC26ObjectAppearsLater(t *testing.T) {
 // name, and never lists or watches any; its memory does not know how many there
 // are.
 func TestC31ManySecrets(t *testing.T) {
-	const many, size = 10_000, 4 << 10
+	const many, size = 5_000, 16 << 10
 	onBothClouds(t, cloudOptions{}, func(b *bed) {
 		b.start()
 		b.sweeps(2)

@@ -192,7 +192,11 @@ func TestC07DeletedWhileAgentIsDown(t *testing.T) {
 		}})
 		b.start()
 		b.waitGroups(1)
-		<-answered
+		select {
+		case <-answered:
+		default:
+			b.Error("a group was removed and the API server was never asked for its pod")
+		}
 		b.must(10*time.Second, "the deleted pod is gone", func() error {
 			if !b.gone(pods[1]) {
 				return fmt.Errorf("it is there")

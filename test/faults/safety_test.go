@@ -97,7 +97,7 @@ func TestC18CredentialsRotated(t *testing.T) {
 // node, the log or a metric.
 func TestC27ErrorsWithSecrets(t *testing.T) {
 	onBothClouds(t, cloudOptions{}, func(b *bed) {
-		b.start()
+		b.start("--capacity-pause=8s") // so that creates are tried again soon
 		secrets := map[string]string{
 			"variable": "s3ntinel-variable-1234567", "password": "s3ntinel-password-1234567",
 			"file": "s3ntinel-file-1234567", "key": b.secret(),
@@ -216,7 +216,7 @@ func TestC34PanicInOnePod(t *testing.T) {
 		if p := b.get("broken"); p.Status.Phase != corev1.PodPending {
 			b.Errorf("the pod is %s, want Pending", summary(p))
 		}
-		if n := agent.counter(b.T, "autoburst_vnode_panics_total", ""); n == 0 {
+		if n := agent.metric(b.T, "autoburst_vnode_panics_total", ""); n == 0 {
 			b.Error("the metric counts no panic")
 		}
 		on.Store(false)
