@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -19,6 +20,8 @@ var nodes = map[string]string{eciCloud: playground.ECINode, aciCloud: playground
 type agents struct {
 	system *playground.Playground
 	node   string
+
+	struck atomic.Int64 // when a signal was sent last, in Unix milliseconds
 
 	mu     sync.Mutex // one restart at a time
 	killed int
@@ -98,6 +101,7 @@ func terminate(p *cluster.Process) {
 func (b *bed) agent(ctx context.Context, s Step) {
 	a := b.agents[s.Cloud]
 	replicas := a.chosen(ctx, s.Mode)
+	a.struck.Store(time.Now().UnixMilli())
 	switch s.Do {
 	case Kill:
 		signal(replicas, syscall.SIGKILL)

@@ -63,6 +63,7 @@ type Point string
 // The points.
 const (
 	Now      Point = ""
+	Asked    Point = "asked"    // ACI was asked for the pod's group, and has done nothing yet
 	Accepted Point = "accepted" // the cloud has a group for the pod
 	Started  Point = "started"  // a container of the pod runs
 	Deleting Point = "deleting" // the cloud was asked to delete the pod's group
@@ -93,6 +94,7 @@ const (
 	LateCall Action = "late-effect"  // the effect comes when the caller has given up
 	Partial  Action = "partial-list" // the second page fails
 	Garbled  Action = "garbled-list" // an answer that is not a list
+	Forget   Action = "forget"       // lists lack every group, and single reads fail
 	Outage   Action = "outage"
 
 	// Things that a cloud does by itself.

@@ -66,7 +66,7 @@ func TestPlanIsSound(t *testing.T) {
 func TestPlanHasEverything(t *testing.T) {
 	text := NewPlan(1, 0, 200).String()
 	for _, do := range []Action{
-		Create, Delete, Force, Recreate, Scale, Evict, Cleanup, Throttle, Error, CutFirst, CutAfter, Slow, SlowCall, LateCall, Partial, Garbled,
+		Create, Delete, Force, Recreate, Scale, Evict, Cleanup, Throttle, Error, CutFirst, CutAfter, Slow, SlowCall, LateCall, Partial, Garbled, Forget,
 		Outage, Shortage, Vanish, Restart, Rotate, HoldWatches, HoldExpired, APIDown, APISlow, APIError, APICut, Kill, Term, Pause,
 	} {
 		if !strings.Contains(text, string(do)+" ") {

@@ -1,5 +1,7 @@
 package chaos
 
+import "time"
+
 // scene arranges what a round makes with faults and kills that hit it at a
 // chosen moment. made[0] is always a pod of its own. A scene makes all of it.
 type scene func(d *dice, made []Workload) []Step
@@ -12,11 +14,13 @@ var scenes = []scene{
 	createTakesEffectLate, createTakesEffectLate,
 	killedDuringCreate,
 	killedDuringCreate,
+	takenOverDuringCreate, takenOverDuringCreate,
 	killedDuringDelete,
 	deleteAnswerLost,
 	restartedBlind,
 	restartedBlind,
 	halfAList, halfAList,
+	listsForget, listsForget,
 	pausedWhilePodsChange,
 	recreatedAtOnce,
 	recreatedAtOnce,
@@ -99,6 +103,20 @@ func killedDuringCreate(d *dice, made []Workload) []Step {
 	return steps
 }
 
+// takenOverDuringCreate kills the agent before its create takes effect. That comes
+// while the next agent reads a list from which the group is missing: a takeover
+// takes 2.4 s at least, and the list as long again.
+func takenOverDuringCreate(d *dice, made []Workload) []Step {
+	pod := made[0]
+	if pod.Cloud != aciCloud { // ECI's creates do not tell before their effect whose they are
+		return killedDuringCreate(d, made)
+	}
+	steps := append([]Step{{Do: LateCall, Cloud: pod.Cloud, Call: CreateCall, Calls: 1, For: d.millis(4000, 4400)}}, makeAll(made)...)
+	return append(steps,
+		Step{After: Asked, Of: pod.Name, Do: Kill, Cloud: pod.Cloud, For: d.millis(0, 300), Mode: leads},
+		Step{Do: Slow, Cloud: pod.Cloud, Call: ListCall, Calls: 2, For: 2400 * time.Millisecond})
+}
+
 // killedDuringDelete kills the agent after the cloud has accepted a delete.
 func killedDuringDelete(d *dice, made []Workload) []Step {
 	pod := made[0]
@@ -174,6 +192,12 @@ func deafToPods(d *dice, made []Workload) []Step {
 		steps = append(steps, Step{Do: Kill, Cloud: pod.Cloud, For: d.millis(0, 500), Mode: pick(d, "", leads)})
 	}
 	return steps
+}
+
+// listsForget has lists lack groups that run, and single reads not say otherwise.
+func listsForget(d *dice, made []Workload) []Step {
+	pod := made[0]
+	return append(makeAll(made), Step{After: Running, Of: pod.Name, Do: Forget, Cloud: pod.Cloud, Name: pod.Name, For: d.millis(1300, 1600)})
 }
 
 func outageOfOneCloud(d *dice, made []Workload) []Step {
