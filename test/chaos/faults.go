@@ -255,7 +255,7 @@ func (b *bed) forget(ctx context.Context, s Step) error {
 	since, renewed := lease.Spec.AcquireTime, lease.Spec.RenewTime
 	struck := time.UnixMilli(a.struck.Load())
 	if since == nil || renewed == nil || time.Since(renewed.Time) > time.Second || time.Since(struck) < 5*time.Second || // another may lead soon
-		!since.Time.Before(pod.CreationTimestamp.Time) || pod.Status.Phase != corev1.PodRunning {
+		!since.Time.Before(pod.CreationTimestamp.Time) || pod.Status.Phase == corev1.PodPending {
 		return nil
 	}
 	b.clouds[s.Cloud].forget()
