@@ -109,6 +109,12 @@ func (c eciFaults) forget() {
 }
 
 func (c eciFaults) outage(mode string) {
+	if mode == ofLists {
+		f := eci.Fault{Calls: -1, Status: http.StatusServiceUnavailable, Code: "ServiceUnavailable"}
+		f.Action, f.Match = eciMatch(ListCall)
+		c.Inject(f)
+		return
+	}
 	if mode == "cut" {
 		c.Inject(eci.Fault{Calls: -1, Cut: true})
 		return
@@ -189,6 +195,10 @@ func (c aciFaults) forget() {
 }
 
 func (c aciFaults) outage(mode string) {
+	if mode == ofLists {
+		c.Inject(aci.Fault{Operation: aciOperations[ListCall], Calls: -1, Status: http.StatusServiceUnavailable})
+		return
+	}
 	if mode == "cut" {
 		c.Inject(aci.Fault{Calls: -1, Cut: true})
 		return

@@ -124,6 +124,9 @@ const (
 	follows = "standby"
 )
 
+// ofLists is the mode of an outage of lists alone.
+const ofLists = "lists"
+
 // Call is a kind of call of a cloud's API.
 type Call string
 

@@ -14,7 +14,8 @@ var scenes = []scene{
 	createTakesEffectLate, createTakesEffectLate,
 	killedDuringCreate,
 	killedDuringCreate,
-	takenOverDuringCreate, takenOverDuringCreate, takenOverDuringCreate,
+	takenOverDuringCreate,
+	createLostWithoutLists, createLostWithoutLists,
 	killedDuringDelete,
 	deleteAnswerLost,
 	restartedBlind,
@@ -78,6 +79,16 @@ func createLostBeforeEffect(d *dice, made []Workload) []Step {
 	return append([]Step{{Do: CutFirst, Cloud: made[0].Cloud, Call: CreateCall, Calls: 1 + d.IntN(2)}}, makeAll(made)...)
 }
 
+// createLostWithoutLists has lists fail for longer than an answer that was lost keeps
+// the agent from asking ACI again.
+func createLostWithoutLists(_ *dice, made []Workload) []Step {
+	pod := made[0]
+	return append([]Step{
+		{Do: Outage, Cloud: pod.Cloud, For: 12 * time.Second, Mode: ofLists},
+		{Do: CutAfter, Cloud: pod.Cloud, Call: CreateCall, Calls: 1},
+	}, makeAll(made)...)
+}
+
 // createTakesEffectLate has a create act when the agent has given up on it, and
 // perhaps has asked again, or has no pod for it any more.
 func createTakesEffectLate(d *dice, made []Workload) []Step {
@@ -114,7 +125,7 @@ func takenOverDuringCreate(d *dice, made []Workload) []Step {
 	steps := append([]Step{{Do: LateCall, Cloud: pod.Cloud, Call: CreateCall, Calls: 1, For: d.millis(4000, 4400)}}, makeAll(made)...)
 	return append(steps,
 		Step{After: Asked, Of: pod.Name, Do: Kill, Cloud: pod.Cloud, For: d.millis(0, 300), Mode: leads},
-		Step{Do: Slow, Cloud: pod.Cloud, Call: ListCall, Calls: 2, For: 2400 * time.Millisecond})
+		Step{Do: Slow, Cloud: pod.Cloud, Call: ListCall, Calls: 1, For: 2400 * time.Millisecond})
 }
 
 // killedDuringDelete kills the agent after the cloud has accepted a delete.
