@@ -231,8 +231,10 @@ func (c aciFaults) lift() {
 	c.shortage("", false)
 }
 
-// late holds the next creates back on their way to their effect, whether or not
-// the caller still waits.
+// late holds the next creates back on their way to their effect, whether or not the
+// caller still waits. When something happens to the agents they take effect at once:
+// the next agent cannot know of what is under way, and ACI would take its create for
+// an update.
 func (b *bed) late(ctx context.Context, s Step) {
 	var left atomic.Int32
 	left.Store(int32(s.Calls)) //nolint:gosec // a few
@@ -240,7 +242,14 @@ func (b *bed) late(ctx context.Context, s Step) {
 		if left.Add(-1) >= 0 {
 			b.pending.Add(1) // what is held back takes effect before things are judged
 			defer b.pending.Done()
-			_ = wait(ctx, s.For) // when the run ends, nothing is held back
+			_, struck := b.agents[s.Cloud].blow.last()
+			timer := time.NewTimer(s.For)
+			defer timer.Stop()
+			select {
+			case <-timer.C:
+			case <-struck:
+			case <-ctx.Done(): // when the run ends, nothing is held back
+			}
 		}
 	}})
 	b.later(ctx, 2*time.Second, func(context.Context) error { remove(); return nil })
@@ -263,7 +272,7 @@ func (b *bed) forget(ctx context.Context, s Step) error {
 		return err
 	}
 	since, renewed := lease.Spec.AcquireTime, lease.Spec.RenewTime
-	struck := time.UnixMilli(a.struck.Load())
+	struck, _ := a.blow.last()
 	if since == nil || renewed == nil || time.Since(renewed.Time) > time.Second || time.Since(struck) < 5*time.Second || // another may lead soon
 		!since.Time.Before(pod.CreationTimestamp.Time) || pod.Status.Phase == corev1.PodPending {
 		return nil
@@ -320,6 +329,7 @@ func (b *bed) apiServer(ctx context.Context, s Step) error {
 			b.later(ctx, s.For, func(context.Context) error { tap.Release(); return nil })
 			continue
 		case APIDown:
+			b.agents[s.Cloud].blow.strike() // another may lead soon
 			if err := tap.Down(); err != nil {
 				return err
 			}

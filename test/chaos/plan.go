@@ -63,7 +63,6 @@ type Point string
 // The points.
 const (
 	Now      Point = ""
-	Asked    Point = "asked"    // ACI was asked for the pod's group, and has done nothing yet
 	Accepted Point = "accepted" // the cloud has a group for the pod
 	Started  Point = "started"  // a container of the pod runs
 	Deleting Point = "deleting" // the cloud was asked to delete the pod's group

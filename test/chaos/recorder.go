@@ -168,20 +168,9 @@ func parseBehaviour(command []string) (b Behaviour, ok bool) {
 	return b, errors.Join(errs[:]...) == nil
 }
 
-// uidLength is that of the UIDs of the API server.
-const uidLength = 36
-
 // hook notes the calls that a cloud gets.
 func (r *recorder) hook(cloud string, fleet *sim.Fleet) sim.Hook {
-	asked := func(p sim.Passage) {
-		// A name of ACI ends in the pod's UID.
-		if at := len(p.Target) - uidLength; p.Action == aciOperations[CreateCall] && at >= 0 {
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			r.reach(Asked, p.Target[at:])
-		}
-	}
-	return sim.Hook{Before: asked, After: func(p sim.Passage) {
+	return sim.Hook{After: func(p sim.Passage) {
 		creates := p.Code == "OK" && (p.Action == "CreateContainerGroup" || p.Action == "ContainerGroups_CreateOrUpdate")
 		uids := map[string]string{}
 		if creates {

@@ -14,7 +14,6 @@ var scenes = []scene{
 	createTakesEffectLate, createTakesEffectLate,
 	killedDuringCreate,
 	killedDuringCreate,
-	takenOverDuringCreate,
 	createLostWithoutLists, createLostWithoutLists,
 	killedDuringDelete,
 	deleteAnswerLost,
@@ -112,20 +111,6 @@ func killedDuringCreate(d *dice, made []Workload) []Step {
 		steps = append(steps, Step{Do: Error, Cloud: pod.Cloud, Call: ListCall, Calls: 1 + d.IntN(3)})
 	}
 	return steps
-}
-
-// takenOverDuringCreate kills the agent before its create takes effect. That comes
-// while the next agent reads a list from which the group is missing: a takeover
-// takes 2.4 s at least, and the list as long again.
-func takenOverDuringCreate(d *dice, made []Workload) []Step {
-	pod := made[0]
-	if pod.Cloud != aciCloud { // ECI's creates do not tell before their effect whose they are
-		return killedDuringCreate(d, made)
-	}
-	steps := append([]Step{{Do: LateCall, Cloud: pod.Cloud, Call: CreateCall, Calls: 1, For: d.millis(4000, 4400)}}, makeAll(made)...)
-	return append(steps,
-		Step{After: Asked, Of: pod.Name, Do: Kill, Cloud: pod.Cloud, For: d.millis(0, 300), Mode: leads},
-		Step{Do: Slow, Cloud: pod.Cloud, Call: ListCall, Calls: 1, For: 2400 * time.Millisecond})
 }
 
 // killedDuringDelete kills the agent after the cloud has accepted a delete.
