@@ -54,6 +54,9 @@ type Error struct {
 	RequestID string
 	// RetryAfter is the wait that the cloud asked for, zero if none.
 	RetryAfter time.Duration
+	// Spent is set on a create that is refused because a group was made for the pod
+	// before, which does not exist any more.
+	Spent bool
 }
 
 func (e *Error) Error() string {

@@ -184,6 +184,11 @@ func (r *reconciler) createFailed(ctx context.Context, uid types.UID, v view, a 
 		return 0, r.refusePod(ctx, uid, v, ReasonRefused, fmt.Sprintf(
 			"%s refused this pod for good: %s.", r.provider.Name(), clipped(err)))
 	}
+	if e := (*providers.Error)(nil); errors.As(err, &e) && e.Spent && v.lost > 0 {
+		// It may take a day until the cloud makes another; its owner can replace it now.
+		return 0, r.failPod(ctx, uid, v, ReasonVanished, fmt.Sprintf(
+			"The pod's container group vanished before it ran, and %s makes no second one: %s.", r.provider.Name(), clipped(err)))
+	}
 	if providers.ForWantOfRoom(err) {
 		r.change(uid, func(rec *record) { rec.failures, rec.notBefore, rec.outage = 0, time.Time{}, false })
 		if h := r.circuit.ask(a, r.clock.Now(), false); h != nil {

@@ -381,6 +381,28 @@ func TestVanishedGroup(t *testing.T) {
 	})
 }
 
+// A cloud may refuse to make a second group for a pod whose first one it has lost.
+func TestVanishedGroupIsNotMadeAgain(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		b := newBed(t)
+		b.start()
+		b.create(testPod("web"))
+		b.groups("g-uid-web")
+		b.settle(5 * time.Second)
+		b.cloud.setFail(func(op, _ string, _ int) error {
+			if op == "Create" {
+				return &providers.Error{Class: providers.Conflict, Operation: op, Spent: true}
+			}
+			return nil
+		})
+		b.cloud.lose("g-uid-web")
+		b.phase("web", corev1.PodFailed)
+		if s := b.pod("web").Status; s.Reason != ReasonVanished {
+			t.Errorf("reason %q, want %q", s.Reason, ReasonVanished)
+		}
+	})
+}
+
 func TestOrphans(t *testing.T) {
 	bubble(t, "are removed, foreign groups stay", func(t *testing.T) {
 		b := newBed(t)

@@ -140,6 +140,7 @@ func (p *Provider) created(ctx context.Context, o providers.Owner, mismatch *pro
 		}
 	}
 	e := *mismatch
+	e.Spent = true
 	e.Message = "a group was made for this pod before and is gone; ECI makes a second one only when it has forgotten the first"
 	return "", &e
 }

@@ -23,6 +23,36 @@ type agents struct {
 	mu     sync.Mutex // one restart at a time
 	killed int
 	paused int
+
+	blow blow
+}
+
+// blow is the last thing that was done to the agents of a node.
+type blow struct {
+	mu   sync.Mutex
+	at   time.Time
+	next chan struct{} // closed by the next one
+}
+
+// strike notes that something is done to the agents now.
+func (b *blow) strike() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.at = time.Now()
+	if b.next != nil {
+		close(b.next)
+		b.next = nil
+	}
+}
+
+// last is when something was done, and what is closed when something is again.
+func (b *blow) last() (at time.Time, next <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.next == nil {
+		b.next = make(chan struct{})
+	}
+	return b.at, b.next
 }
 
 // chosen are the replicas that a step is about: the one that leads, one that does
@@ -49,6 +79,7 @@ func (a *agents) chosen(ctx context.Context, mode string) []*playground.Agent {
 func (a *agents) restart(ctx context.Context, replicas []*playground.Agent, end func(*cluster.Process), after time.Duration) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.blow.strike()
 	// Somebody else may have done so meanwhile.
 	running := a.system.Agents(a.node)
 	replicas = slices.DeleteFunc(replicas, func(o *playground.Agent) bool { return !slices.Contains(running, o) })
@@ -98,6 +129,7 @@ func terminate(p *cluster.Process) {
 func (b *bed) agent(ctx context.Context, s Step) {
 	a := b.agents[s.Cloud]
 	replicas := a.chosen(ctx, s.Mode)
+	a.blow.strike()
 	switch s.Do {
 	case Kill:
 		signal(replicas, syscall.SIGKILL)

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	corev1apply "k8s.io/client-go/applyconfigurations/core/v1"
 
@@ -24,6 +25,8 @@ type cloud interface {
 	hook(sim.Hook) (remove func())
 	// inject makes calls go wrong as a step says.
 	inject(Step)
+	// forget makes lists lack every group and single reads fail, until lift.
+	forget()
 	// outage makes every call fail until lift.
 	outage(mode string)
 	// shortage keeps pods from starting, or no longer.
@@ -96,7 +99,22 @@ func (c eciFaults) inject(s Step) {
 	c.Inject(f)
 }
 
+func (c eciFaults) forget() {
+	f := eci.Fault{Calls: -1, Status: http.StatusServiceUnavailable, Code: "ServiceUnavailable"}
+	f.Action, f.Match = eciMatch(GetCall)
+	c.Inject(f)
+	f = eci.Fault{Calls: -1, Status: http.StatusOK, RawBody: `{"RequestId":"F0A8","TotalCount":0,"ContainerGroups":[],"Data":[]}`}
+	f.Action, f.Match = eciMatch(ListCall)
+	c.Inject(f)
+}
+
 func (c eciFaults) outage(mode string) {
+	if mode == ofLists {
+		f := eci.Fault{Calls: -1, Status: http.StatusServiceUnavailable, Code: "ServiceUnavailable"}
+		f.Action, f.Match = eciMatch(ListCall)
+		c.Inject(f)
+		return
+	}
 	if mode == "cut" {
 		c.Inject(eci.Fault{Calls: -1, Cut: true})
 		return
@@ -171,7 +189,16 @@ func (c aciFaults) inject(s Step) {
 	c.Inject(f)
 }
 
+func (c aciFaults) forget() {
+	c.Inject(aci.Fault{Operation: aciOperations[GetCall], Calls: -1, Status: http.StatusServiceUnavailable})
+	c.Inject(aci.Fault{Operation: aciOperations[ListCall], Calls: -1, Status: http.StatusOK, RawBody: `{"value":[]}`})
+}
+
 func (c aciFaults) outage(mode string) {
+	if mode == ofLists {
+		c.Inject(aci.Fault{Operation: aciOperations[ListCall], Calls: -1, Status: http.StatusServiceUnavailable})
+		return
+	}
 	if mode == "cut" {
 		c.Inject(aci.Fault{Calls: -1, Cut: true})
 		return
@@ -204,8 +231,10 @@ func (c aciFaults) lift() {
 	c.shortage("", false)
 }
 
-// late holds the next creates back on their way to their effect, whether or not
-// the caller still waits.
+// late holds the next creates back on their way to their effect, whether or not the
+// caller still waits. When something happens to the agents they take effect at once:
+// the next agent cannot know of what is under way, and ACI would take its create for
+// an update.
 func (b *bed) late(ctx context.Context, s Step) {
 	var left atomic.Int32
 	left.Store(int32(s.Calls)) //nolint:gosec // a few
@@ -213,10 +242,44 @@ func (b *bed) late(ctx context.Context, s Step) {
 		if left.Add(-1) >= 0 {
 			b.pending.Add(1) // what is held back takes effect before things are judged
 			defer b.pending.Done()
-			_ = wait(ctx, s.For) // when the run ends, nothing is held back
+			_, struck := b.agents[s.Cloud].blow.last()
+			timer := time.NewTimer(s.For)
+			defer timer.Stop()
+			select {
+			case <-timer.C:
+			case <-struck:
+			case <-ctx.Done(): // when the run ends, nothing is held back
+			}
 		}
 	}})
 	b.later(ctx, 2*time.Second, func(context.Context) error { remove(); return nil })
+}
+
+// forget has the lists of a cloud lack every group for a while, under an agent that
+// knows them. One that has just begun would have nothing but the lists to go by, so
+// it is not done unless this one has led since before the step's pod was made, and
+// nothing happens to agents meanwhile.
+func (b *bed) forget(ctx context.Context, s Step) error {
+	a := b.agents[s.Cloud]
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	pod, err := b.client.CoreV1().Pods(namespace).Get(ctx, s.Name, metav1.GetOptions{})
+	if err != nil {
+		return ignoreNotFound(err)
+	}
+	lease, err := b.client.CoordinationV1().Leases(playground.Namespace).Get(ctx, playground.Release+"-vnode-"+a.node, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	since, renewed := lease.Spec.AcquireTime, lease.Spec.RenewTime
+	struck, _ := a.blow.last()
+	if since == nil || renewed == nil || time.Since(renewed.Time) > time.Second || time.Since(struck) < 5*time.Second || // another may lead soon
+		!since.Time.Before(pod.CreationTimestamp.Time) || pod.Status.Phase == corev1.PodPending {
+		return nil
+	}
+	b.clouds[s.Cloud].forget()
+	defer b.clouds[s.Cloud].lift()
+	return wait(ctx, s.For)
 }
 
 // platform has a cloud do something to a pod's group by itself.
@@ -266,6 +329,7 @@ func (b *bed) apiServer(ctx context.Context, s Step) error {
 			b.later(ctx, s.For, func(context.Context) error { tap.Release(); return nil })
 			continue
 		case APIDown:
+			b.agents[s.Cloud].blow.strike() // another may lead soon
 			if err := tap.Down(); err != nil {
 				return err
 			}

@@ -318,16 +318,37 @@ func statusIsTrue(h *History) (out []Violation) {
 }
 
 // nodesStayReady: once ready, a virtual node stays so. No plan leaves a node
-// without an agent for as long as Kubernetes waits for a lease.
+// without an agent for as long as Kubernetes waits for a lease. One that has no pods
+// may wait for its cloud when an agent starts.
 func nodesStayReady(h *History) (out []Violation) {
 	was := map[string]bool{}
 	for _, e := range h.Nodes {
-		if was[e.Name] && e.Ready != corev1.ConditionTrue {
+		if was[e.Name] && e.Ready != corev1.ConditionTrue && (e.Ready != corev1.ConditionFalse || h.busy(e.Name, e.At)) {
 			out = append(out, Violation{"nodes stay ready", "", fmt.Sprintf("node %s: Ready is %q: %s", e.Name, e.Ready, e.Message)})
 		}
 		was[e.Name] = e.Ready == corev1.ConditionTrue
 	}
 	return out
+}
+
+// busy tells whether a node had a pod that was alive then, and for a second before.
+func (h *History) busy(node string, then time.Time) bool {
+	for _, events := range h.podsByUID() {
+		since := time.Time{} // when the pod came to the node, zero while it is not there
+		for _, e := range events {
+			switch {
+			case e.At.After(then):
+			case e.ended() || e.Gone || e.Node != node:
+				since = time.Time{}
+			case since.IsZero():
+				since = e.At
+			}
+		}
+		if !since.IsZero() && since.Add(time.Second).Before(then) {
+			return true
+		}
+	}
+	return false
 }
 
 // noSecretTold: no text that anybody can read holds a secret.

@@ -213,7 +213,15 @@ func TestInvariants(t *testing.T) {
 
 		"a node that becomes ready": {rule: nodesStayReady, history: History{Nodes: []NodeEvent{{Name: "n", Ready: "False"}, {Name: "n", Ready: "True"}, {Name: "n", Ready: "True"}}}},
 		"a node that fails":         {rule: nodesStayReady, history: History{Nodes: []NodeEvent{{Name: "n", Ready: "True"}, {Name: "n", Ready: "Unknown", Message: "no lease"}}}, want: "no lease"},
-		"a node that disappears":    {rule: nodesStayReady, history: History{Nodes: []NodeEvent{{Name: "n", Ready: "True"}, {Name: "n"}}}, want: "node n"},
+		"a node that refuses pods that run": {rule: nodesStayReady, history: History{
+			Pods:  life("a", running),
+			Nodes: []NodeEvent{{Name: "virtual-eci", Ready: "True"}, {At: at(3), Name: "virtual-eci", Ready: "False", Message: "no cloud"}},
+		}, want: "no cloud"},
+		"a node without pods that waits for its cloud": {rule: nodesStayReady, history: History{
+			Pods:  append(life("a", running, succeeded), then(life("b", running), 2, gone)...),
+			Nodes: []NodeEvent{{Name: "virtual-eci", Ready: "True"}, {At: at(4), Name: "virtual-eci", Ready: "False", Message: "no cloud"}},
+		}},
+		"a node that disappears": {rule: nodesStayReady, history: History{Nodes: []NodeEvent{{Name: "n", Ready: "True"}, {Name: "n"}}}, want: "node n"},
 
 		"nothing is told":   {rule: noSecretTold, history: History{Secrets: []string{"s3cret"}, Texts: []Text{{"event", "all is well"}}}},
 		"a secret is told":  {rule: noSecretTold, history: History{Secrets: []string{"s3cret"}, Texts: []Text{{"event E", "TOKEN=s3cret"}}}, want: `event E holds secret 0 after "TOKEN="`},

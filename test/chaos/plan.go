@@ -93,6 +93,7 @@ const (
 	LateCall Action = "late-effect"  // the effect comes when the caller has given up
 	Partial  Action = "partial-list" // the second page fails
 	Garbled  Action = "garbled-list" // an answer that is not a list
+	Forget   Action = "forget"       // lists lack every group, and single reads fail
 	Outage   Action = "outage"
 
 	// Things that a cloud does by itself.
@@ -121,6 +122,9 @@ const (
 	leads   = "leader"
 	follows = "standby"
 )
+
+// ofLists is the mode of an outage of lists alone.
+const ofLists = "lists"
 
 // Call is a kind of call of a cloud's API.
 type Call string

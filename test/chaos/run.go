@@ -236,6 +236,8 @@ func (b *bed) step(ctx context.Context, s Step) error {
 		b.clouds[s.Cloud].inject(s)
 	case LateCall:
 		b.late(ctx, s)
+	case Forget:
+		return b.forget(ctx, s)
 	case Outage:
 		b.clouds[s.Cloud].outage(s.Mode)
 		b.later(ctx, s.For, func(context.Context) error { b.clouds[s.Cloud].lift(); return nil })

@@ -1,5 +1,7 @@
 package chaos
 
+import "time"
+
 // scene arranges what a round makes with faults and kills that hit it at a
 // chosen moment. made[0] is always a pod of its own. A scene makes all of it.
 type scene func(d *dice, made []Workload) []Step
@@ -12,11 +14,13 @@ var scenes = []scene{
 	createTakesEffectLate, createTakesEffectLate,
 	killedDuringCreate,
 	killedDuringCreate,
+	createLostWithoutLists, createLostWithoutLists,
 	killedDuringDelete,
 	deleteAnswerLost,
 	restartedBlind,
 	restartedBlind,
 	halfAList, halfAList,
+	listsForget, listsForget, listsForget,
 	pausedWhilePodsChange,
 	recreatedAtOnce,
 	recreatedAtOnce,
@@ -72,6 +76,16 @@ func createAnswerLost(d *dice, made []Workload) []Step {
 
 func createLostBeforeEffect(d *dice, made []Workload) []Step {
 	return append([]Step{{Do: CutFirst, Cloud: made[0].Cloud, Call: CreateCall, Calls: 1 + d.IntN(2)}}, makeAll(made)...)
+}
+
+// createLostWithoutLists has lists fail for longer than an answer that was lost keeps
+// the agent from asking ACI again.
+func createLostWithoutLists(_ *dice, made []Workload) []Step {
+	pod := made[0]
+	return append([]Step{
+		{Do: Outage, Cloud: pod.Cloud, For: 12 * time.Second, Mode: ofLists},
+		{Do: CutAfter, Cloud: pod.Cloud, Call: CreateCall, Calls: 1},
+	}, makeAll(made)...)
 }
 
 // createTakesEffectLate has a create act when the agent has given up on it, and
@@ -174,6 +188,12 @@ func deafToPods(d *dice, made []Workload) []Step {
 		steps = append(steps, Step{Do: Kill, Cloud: pod.Cloud, For: d.millis(0, 500), Mode: pick(d, "", leads)})
 	}
 	return steps
+}
+
+// listsForget has lists lack groups that run, and single reads not say otherwise.
+func listsForget(d *dice, made []Workload) []Step {
+	pod := made[0]
+	return append(makeAll(made), Step{After: Running, Of: pod.Name, Do: Forget, Cloud: pod.Cloud, Name: pod.Name, For: d.millis(1300, 1600)})
 }
 
 func outageOfOneCloud(d *dice, made []Workload) []Step {
