@@ -200,7 +200,7 @@ func (k *nodeKeeper) settleCapacity(refuses bool, now time.Time) (changed bool) 
 		return k.health.capacity.set(true, "NoRefusal", "The cloud has refused no pod for want of room lately.", now)
 	case k.taken.After(k.scarce) && quiet >= k.cfg.CapacityPause/4:
 		return k.health.capacity.set(true, "NoRefusal", "The cloud has accepted the last pod.", now)
-	case !refuses && k.health.capacity.reason == string(providers.QuotaExceeded) && k.room.knows() && quiet >= k.cfg.CapacityPause/4:
+	case !refuses && k.health.capacity.reason == string(providers.QuotaExceeded) && k.room.usage != nil && quiet >= k.cfg.CapacityPause/4:
 		return k.health.capacity.set(true, "QuotaLeft", "The account has quota left.", now)
 	}
 	return false
