@@ -343,7 +343,9 @@ type insideAgent struct {
 func (a *insideAgent) stop() {
 	if !a.stopped {
 		a.cancel()
-		_ = <-a.done // that of a run that was told to end is nil
+		if err := <-a.done; err != nil {
+			a.log.note(err)
+		}
 		a.stopped = true
 	}
 }
@@ -443,6 +445,9 @@ func (l *logBuffer) Write(p []byte) (int, error) {
 	defer l.mu.Unlock()
 	return l.b.Write(p)
 }
+
+// note adds an error that ended the agent.
+func (l *logBuffer) note(err error) { fmt.Fprintf(l, "level=ERROR msg=\"the agent has ended\" error=%q\n", err) }
 
 func (l *logBuffer) text() string {
 	l.mu.Lock()
