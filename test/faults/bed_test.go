@@ -447,7 +447,9 @@ func (l *logBuffer) Write(p []byte) (int, error) {
 }
 
 // note adds an error that ended the agent.
-func (l *logBuffer) note(err error) { fmt.Fprintf(l, "level=ERROR msg=\"the agent has ended\" error=%q\n", err) }
+func (l *logBuffer) note(err error) {
+	fmt.Fprintf(l, "level=ERROR msg=\"the agent has ended\" error=%q\n", err)
+}
 
 func (l *logBuffer) text() string {
 	l.mu.Lock()
