@@ -166,39 +166,25 @@ func (p *Provider) describeIDs(ctx context.Context, ids []string) (map[string]*g
 // statuses reads all pages of DescribeContainerGroupStatus, or fails.
 func (p *Provider) statuses(ctx context.Context, m members) ([]statusAnswer, error) {
 	m.integer("Limit", statusPage)
-	var all []statusAnswer
-	index := map[string]int{} // a group that moves between pages is seen twice
-	tokens := map[string]bool{}
-	for {
+	return allPages(actionStatus, m, func() ([]statusAnswer, string, error) {
 		var page struct {
 			Data      *[]json.RawMessage
 			NextToken string
 		}
 		if err := p.client.call(ctx, actionStatus, reads, m, &page); err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		if page.Data == nil {
-			return nil, incomplete(actionStatus, "an answer has no list of groups")
+			return nil, "", incomplete(actionStatus, "an answer has no list of groups")
 		}
+		answers := make([]statusAnswer, 0, len(*page.Data))
 		for _, raw := range *page.Data {
 			a := statusAnswer{raw: raw}
-			if json.Unmarshal(raw, &a) != nil || a.ContainerGroupID == "" {
-				return nil, incomplete(actionStatus, "an answer has a group that cannot be read")
+			if json.Unmarshal(raw, &a) != nil {
+				return nil, "", incomplete(actionStatus, "an answer has a group that cannot be read")
 			}
-			if i, seen := index[a.ContainerGroupID]; seen {
-				all[i] = a
-				continue
-			}
-			index[a.ContainerGroupID] = len(all)
-			all = append(all, a)
+			answers = append(answers, a)
 		}
-		if page.NextToken == "" {
-			return all, nil
-		}
-		if tokens[page.NextToken] {
-			return nil, incomplete(actionStatus, "the pages of the list go round in a circle")
-		}
-		tokens[page.NextToken] = true
-		m.set("NextToken", page.NextToken)
-	}
+		return answers, page.NextToken, nil
+	}, func(a statusAnswer) string { return a.ContainerGroupID })
 }

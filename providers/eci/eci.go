@@ -252,36 +252,48 @@ func (p *Provider) owns(g *groupAnswer) bool {
 // describe reads all pages of DescribeContainerGroups, or fails.
 func (p *Provider) describe(ctx context.Context, m members) ([]groupAnswer, error) {
 	m.integer("Limit", pageSize)
-	var all []groupAnswer
+	return allPages(actionDescribe, m, func() ([]groupAnswer, string, error) {
+		var page describeAnswer
+		if err := p.client.call(ctx, actionDescribe, reads, m, &page); err != nil {
+			return nil, "", err
+		}
+		if page.ContainerGroups == nil {
+			return nil, "", incomplete(actionDescribe, "an answer has no list of groups")
+		}
+		return *page.ContainerGroups, page.NextToken, nil
+	}, func(g groupAnswer) string { return g.ContainerGroupID })
+}
+
+// allPages reads one page after the other, with the token of the next in the
+// members, or fails: a part is no list.
+func allPages[T any](action string, m members, read func() (page []T, next string, err error), id func(T) string) ([]T, error) {
+	var all []T
 	index := map[string]int{} // a group that moves between pages is seen twice
 	tokens := map[string]bool{}
 	for {
-		var page describeAnswer
-		if err := p.client.call(ctx, actionDescribe, reads, m, &page); err != nil {
+		page, next, err := read()
+		if err != nil {
 			return nil, err
 		}
-		if page.ContainerGroups == nil {
-			return nil, incomplete(actionDescribe, "an answer has no list of groups")
-		}
-		for _, g := range *page.ContainerGroups {
-			if g.ContainerGroupID == "" {
-				return nil, incomplete(actionDescribe, "an answer has a group without an ID")
+		for _, g := range page {
+			if id(g) == "" {
+				return nil, incomplete(action, "an answer has a group without an ID")
 			}
-			if i, seen := index[g.ContainerGroupID]; seen {
+			if i, seen := index[id(g)]; seen {
 				all[i] = g
 				continue
 			}
-			index[g.ContainerGroupID] = len(all)
+			index[id(g)] = len(all)
 			all = append(all, g)
 		}
-		if page.NextToken == "" {
+		if next == "" {
 			return all, nil
 		}
-		if tokens[page.NextToken] {
-			return nil, incomplete(actionDescribe, "the pages of the list go round in a circle")
+		if tokens[next] {
+			return nil, incomplete(action, "the pages of the list go round in a circle")
 		}
-		tokens[page.NextToken] = true
-		m.set("NextToken", page.NextToken)
+		tokens[next] = true
+		m.set("NextToken", next)
 	}
 }
 

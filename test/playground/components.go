@@ -220,31 +220,22 @@ func (p *Playground) StartAgent(ctx context.Context, node string, extraEnv ...st
 	if err != nil {
 		return nil, err
 	}
-	var ports []string
-	for range 2 {
-		port, err := cluster.FreePort()
-		if err != nil {
-			return nil, err
-		}
-		ports = append(ports, port)
+	a, err := newAgent(node)
+	if err != nil {
+		return nil, err
 	}
-	a := &Agent{Node: node, Kubelet: "127.0.0.1:" + ports[0], Metrics: "127.0.0.1:" + ports[1]}
 	p.mu.Lock()
 	for slices.ContainsFunc(p.agents[node], func(o *Agent) bool { return o.place == a.place }) {
 		a.place++
 	}
 	a.Pod = fmt.Sprintf("%s-%d", d.Name, a.place)
 	p.agents[node] = append(p.agents[node], a)
-	p.generation++
-	name := fmt.Sprintf("autoburst-vnode-%s-%d", node, p.generation)
 	p.mu.Unlock()
 	tap, err := p.tap(a.Pod)
 	if err != nil {
 		return nil, err
 	}
-	process, err := p.start(ctx, d, tap, name, p.programs.agent, []string{
-		"--metrics-bind-address=" + a.Metrics, "--kubelet-bind-address=127.0.0.1", "--client-ca-file=" + p.CAFile(),
-	}, append([]string{"POD_NAME=" + a.Pod, "KUBELET_PORT=" + ports[0], "VKUBELET_POD_IP=127.0.0.1"}, extraEnv...))
+	process, err := p.runAgent(ctx, d, tap, a, nil, extraEnv)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err != nil {

@@ -3,6 +3,7 @@ package playground
 import (
 	"context"
 	"fmt"
+	"net"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -50,24 +51,41 @@ func (p *Playground) RunAgent(ctx context.Context, node string, extraArgs, extra
 	if err != nil {
 		return nil, err
 	}
-	var ports []string
-	for range 2 {
+	a, err := newAgent(node)
+	if err != nil {
+		return nil, err
+	}
+	a.Pod = d.Name + "-0"
+	if a.Process, err = p.runAgent(ctx, d, nil, a, extraArgs, extraEnv); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// newAgent is an agent that does not run yet, with ports of its own.
+func newAgent(node string) (*Agent, error) {
+	var addresses [2]string
+	for i := range addresses {
 		port, err := cluster.FreePort()
 		if err != nil {
 			return nil, err
 		}
-		ports = append(ports, port)
+		addresses[i] = net.JoinHostPort("127.0.0.1", port)
 	}
+	return &Agent{Node: node, Kubelet: addresses[0], Metrics: addresses[1]}, nil
+}
+
+// runAgent starts the program of an agent.
+func (p *Playground) runAgent(ctx context.Context, d *appsv1.Deployment, tap *cluster.Tap, a *Agent, extraArgs, extraEnv []string) (*cluster.Process, error) {
 	p.mu.Lock()
 	p.generation++
-	name := fmt.Sprintf("autoburst-vnode-%s-%d", node, p.generation)
+	name := fmt.Sprintf("autoburst-vnode-%s-%d", a.Node, p.generation)
 	p.mu.Unlock()
-	a := &Agent{Node: node, Pod: d.Name + "-0", Kubelet: "127.0.0.1:" + ports[0], Metrics: "127.0.0.1:" + ports[1]}
-	a.Process, err = p.start(ctx, d, nil, name, p.programs.agent, append([]string{
-		"--metrics-bind-address=" + a.Metrics, "--kubelet-bind-address=127.0.0.1", "--client-ca-file=" + p.CAFile(),
-	}, extraArgs...), append([]string{"POD_NAME=" + a.Pod, "KUBELET_PORT=" + ports[0], "VKUBELET_POD_IP=127.0.0.1"}, extraEnv...))
+	host, port, err := net.SplitHostPort(a.Kubelet)
 	if err != nil {
 		return nil, err
 	}
-	return a, nil
+	return p.start(ctx, d, tap, name, p.programs.agent, append([]string{
+		"--metrics-bind-address=" + a.Metrics, "--kubelet-bind-address=" + host, "--client-ca-file=" + p.CAFile(),
+	}, extraArgs...), append([]string{"POD_NAME=" + a.Pod, "KUBELET_PORT=" + port, "VKUBELET_POD_IP=" + host}, extraEnv...))
 }
