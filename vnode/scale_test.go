@@ -138,6 +138,42 @@ func TestReadsAtRest(t *testing.T) {
 	})
 }
 
+// TestFewOfManyStart: where changes are told, one pod that starts now and then beside
+// a thousand that run is no reason to ask every two seconds; many that start at once are.
+func TestFewOfManyStart(t *testing.T) {
+	bubble(t, string(tellsChanges), func(t *testing.T) {
+		b := crowd(t, tellsChanges, 1000)
+		b.start()
+		b.settle(3 * time.Minute)
+		looks := b.cloud.count("Changes")
+		began := time.Now()
+		for i := range 40 {
+			name := fmt.Sprintf("late-%d", i)
+			b.create(testPod(name))
+			b.settle(2500 * time.Millisecond)
+			b.cloud.set("g-uid-"+name, running("app"))
+			startedAt := time.Now()
+			b.phase(name, corev1.PodRunning)
+			if took := time.Since(startedAt); took > 5*time.Second {
+				t.Errorf("the start of %s was seen after %s", name, took)
+			}
+		}
+		rate := float64(b.cloud.count("Changes")-looks) / time.Since(began).Seconds()
+		if rate > 0.3 {
+			t.Errorf("%.2f looks a second while few start, want at most 0.3", rate)
+		}
+		for i := range 150 {
+			b.create(testPod(fmt.Sprintf("many-%d", i)))
+		}
+		b.settle(10 * time.Second) // they exist, and do not run yet
+		looks, began = b.cloud.count("Changes"), time.Now()
+		b.settle(20 * time.Second)
+		if rate := float64(b.cloud.count("Changes")-looks) / time.Since(began).Seconds(); rate < 0.4 {
+			t.Errorf("%.2f looks a second while many start, want about a half", rate)
+		}
+	})
+}
+
 // TestGapInTheChanges: what changed while the cloud did not answer is asked for
 // when it does, without a listing.
 func TestGapInTheChanges(t *testing.T) {

@@ -19,6 +19,9 @@ const (
 	// listShare is how far apart complete listings are for each group there is,
 	// where changes are told: with 200 groups a page, half a call a second.
 	listShare = 10 * time.Millisecond
+	// lookShare is how far apart looks at the changes are for each group there is,
+	// while few of them change: with 1,000 groups, one in four seconds.
+	lookShare = 4 * time.Millisecond
 )
 
 // sweepLoop compares wanted with existing until ctx ends.
@@ -54,7 +57,7 @@ func (r *reconciler) sweepLoop(ctx context.Context) {
 			continue
 		}
 		// A sweep that was asked for waits a moment for others to ask as well.
-		timer = r.clock.NewTimer(min(max(r.cfg.FastInterval, 10*took), wait))
+		timer = r.clock.NewTimer(min(r.nextLook(took), wait))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -117,11 +120,10 @@ func (r *reconciler) listDue(now time.Time) bool {
 // nextSweep is sooner while groups change, and never takes more than a tenth of
 // the time.
 func (r *reconciler) nextSweep(took time.Duration) time.Duration {
+	fast := r.nextLook(took)
 	l := r.ledger
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.count(r.clock.Now())
-	fast := min(r.cfg.SweepInterval, max(r.cfg.FastInterval, 10*took))
 	switch {
 	case l.carriesStatus && l.lively+l.ending > 0:
 		return fast
@@ -132,6 +134,21 @@ func (r *reconciler) nextSweep(took time.Duration) time.Duration {
 		return fast
 	}
 	return max(r.cfg.SweepInterval, min(10*took, fullPass))
+}
+
+// nextLook is the time to the next look at the cloud while groups change. Where
+// changes are told and few of many groups change, each look finds one or two, which
+// then must be read: a little patience finds more at the same price.
+func (r *reconciler) nextLook(took time.Duration) time.Duration {
+	l := r.ledger
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.count(r.clock.Now())
+	fast := max(r.cfg.FastInterval, 10*took)
+	if r.lister != nil && (l.lively+l.ending)*10 < l.known {
+		fast = max(fast, time.Duration(l.known)*lookShare)
+	}
+	return min(r.cfg.SweepInterval, fast)
 }
 
 // fewStarting is how many groups may start without a listing being the cheaper way
