@@ -90,6 +90,7 @@ func (a *statusAnswer) status(before *providers.GroupStatus) *providers.GroupSta
 	}
 	s := g.status()
 	s.CPUMillis, s.MemoryBytes, s.InitContainers = before.CPUMillis, before.MemoryBytes, before.InitContainers
+	s.ReclaimNotice = before.ReclaimNotice
 	return s
 }
 

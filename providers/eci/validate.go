@@ -26,9 +26,12 @@ func validate(spec *providers.GroupSpec) error {
 	if len(spec.Containers) == 0 {
 		return refuse("spec.containers", "is empty")
 	}
-	size := sizeOf(spec)
-	if _, ok := SpecFor(size); !ok {
-		return refuse("spec.containers", "ask for %dm of cpu and %d bytes of memory together; ECI has no size that holds both", size.MilliCPU, size.MemoryBytes)
+	if dns := spec.DNS; dns != nil {
+		for what, n := range map[string]int{"nameservers": len(dns.Nameservers), "searches": len(dns.Searches), "options": len(dns.Options)} {
+			if n > maxDNS {
+				return refuse("spec.dnsConfig."+what, "has %d entries with those of the cluster; ECI allows at most %d", n, maxDNS)
+			}
+		}
 	}
 	for i := range spec.Volumes {
 		v := &spec.Volumes[i]
