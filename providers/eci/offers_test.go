@@ -299,7 +299,9 @@ func TestSidecarOfAJob(t *testing.T) {
 }
 
 func TestPublicAddress(t *testing.T) {
-	c := newCloud(t, func(o *emulator.Options) { o.EIPs = map[string]netip.Addr{"eip-1": netip.MustParseAddr("198.51.100.7")} })
+	c := newCloud(t, func(o *emulator.Options) {
+		o.EIPs = map[string]netip.Addr{"eip-1": netip.MustParseAddr("198.51.100.7")}
+	})
 	p := c.provider(t)
 	tests := map[string]struct {
 		annotations []string

@@ -20,6 +20,8 @@ const (
 
 	typeSidecar     = "sidecar"
 	highestPriority = 1000
+	// sidecarEnv is how many of these a sidecar has.
+	sidecarEnv = 4
 )
 
 // arranged are the init containers and containers as ECI runs them: sidecars are
@@ -37,12 +39,17 @@ func arranged(spec *providers.GroupSpec) (inits, containers []providers.Containe
 	}
 	for i := range sidecars {
 		c := &sidecars[i]
-		c.Env = append(slices.Clone(c.Env),
-			providers.EnvVar{Name: envLaunch, Value: strconv.Itoa(highestPriority - i)},
-			providers.EnvVar{Name: envExit, Value: strconv.Itoa(i - len(sidecars))},
-			providers.EnvVar{Name: envType, Value: typeSidecar},
-			providers.EnvVar{Name: envIgnoreExit, Value: "true"},
-		)
+		own := []providers.EnvVar{
+			{Name: envLaunch, Value: strconv.Itoa(highestPriority - i)},
+			{Name: envExit, Value: strconv.Itoa(i - len(sidecars))},
+			{Name: envType, Value: typeSidecar},
+			{Name: envIgnoreExit, Value: "true"},
+		}
+		// Whoever knows these variables may have set them.
+		own = slices.DeleteFunc(own, func(v providers.EnvVar) bool {
+			return slices.ContainsFunc(c.Env, func(o providers.EnvVar) bool { return o.Name == v.Name })
+		})
+		c.Env = slices.Concat(c.Env, own)
 	}
 	return inits, append(sidecars, spec.Containers...)
 }

@@ -66,7 +66,11 @@ func validateContainer(field string, c *providers.Container, refuse func(field, 
 	if n := len(c.Image); n == 0 || n > maxImageLength {
 		return refuse(field+".image", "has %d characters; ECI takes 1 to %d", n, maxImageLength)
 	}
-	if n := len(c.Env); n > maxEnv {
+	n := len(c.Env)
+	if c.Sidecar {
+		n += sidecarEnv
+	}
+	if n > maxEnv {
 		return refuse(field+".env", "has %d variables with those of envFrom and of Services; ECI allows at most %d (spec.enableServiceLinks: false leaves those of Services out)", n, maxEnv)
 	}
 	for _, e := range c.Env {
