@@ -3,6 +3,7 @@ package eci_test
 import (
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -318,5 +319,36 @@ func TestPublicAddress(t *testing.T) {
 				t.Errorf("error %v, want %q", err, tt.want)
 			}
 		})
+	}
+}
+
+// Why a container was restarted stands in the events, which the short answer lacks.
+func TestEventsOfARestart(t *testing.T) {
+	c := newCloud(t)
+	p := c.provider(t)
+	id, err := p.Create(within(t), pod("web"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, p, id, "it runs", running)
+	if _, err := p.List(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	live := c.Fleet().Groups()[0]
+	live.AddEvent(sim.Warning, "OOMKilled", "Memory cgroup out of memory.")
+	if err := live.End("nginx", sim.Termination{ExitCode: 137, Signal: 9, Reason: "OOMKilled"}); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, p, id, "it was restarted", func(s *providers.GroupStatus) bool { return s.Containers[0].RestartCount == 1 && running(s) })
+	groups, err := p.Changes(within(t), time.Minute)
+	if err != nil || len(groups) != 1 {
+		t.Fatalf("%v, %v", groups, err)
+	}
+	s := groups[0].Status
+	if !slices.ContainsFunc(s.Events, func(e providers.Event) bool { return e.Reason == "OOMKilled" && e.Warning }) {
+		t.Errorf("events %v, want that the memory ran out", s.Events)
+	}
+	if last := s.Containers[0].LastTerminationState.Terminated; last == nil || last.Reason != "OOMKilled" || last.ExitCode != 137 {
+		t.Errorf("the run before ended with %+v", last)
 	}
 }
