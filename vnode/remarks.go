@@ -1,27 +1,21 @@
 package vnode
 
 import (
-	"strings"
+	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/autoburst/autoburst/policy/burstable"
 )
 
-// reasonRunsWithout is the reason of the event that says what a pod runs without: what
+// reasonRunsWithout is the reason of the events that say what a pod runs without: what
 // was waived, and annotations without effect.
 const reasonRunsWithout = "RunsWithout"
 
-// tellRemarks says so once, before the pod's group is made.
+// tellRemarks says each once, before the pod's group is made.
 func (r *reconciler) tellRemarks(pod *corev1.Pod) {
-	remarks := burstable.Remarks(pod, r.provider.Capabilities())
-	if len(remarks) == 0 {
-		return
+	for _, f := range burstable.Remarks(pod, r.provider.Capabilities()) {
+		r.events.pod(pod, occurrence{warning: true, reason: reasonRunsWithout, key: f.Field,
+			message: fmt.Sprintf("Virtual node %s runs this pod without %s", r.cfg.Node.Name, f)})
 	}
-	texts := make([]string, len(remarks))
-	for i, f := range remarks {
-		texts[i] = f.String()
-	}
-	r.events.pod(pod, occurrence{warning: true, reason: reasonRunsWithout, message: "Virtual node " + r.cfg.Node.Name +
-		" runs this pod without everything that it asks for. " + strings.Join(texts, " ")})
 }

@@ -2,6 +2,7 @@ package burstable
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -66,13 +67,26 @@ func ParseWaived(list string) (fields, bad []string) {
 
 // Remarks are what a pod that passes [Check] runs without: fields of it that the
 // cloud cannot carry out and that were waived, and annotations of the cloud that
-// have no effect. Nothing of that is to happen in silence.
+// have no effect. Nothing of that is to happen in silence. A field that several
+// containers have is there once, as that of the first.
 func Remarks(pod *corev1.Pod, c Capabilities) []Refusal {
 	_, waived := sift(pod, &c, check(pod, c))
-	for i := range waived {
-		waived[i].Message += " It was waived. " + Without(waivedName(waived[i].Field))
+	var out []Refusal
+	more := map[string]int{}
+	for _, r := range waived {
+		name := waivedName(r.Field)
+		if more[name]++; more[name] == 1 {
+			out = append(out, r)
+		}
 	}
-	return append(waived, eciRemarks(pod, &c)...)
+	for i := range out {
+		name := waivedName(out[i].Field)
+		if n := more[name] - 1; n > 0 {
+			out[i].Message += " So it is for " + strconv.Itoa(n) + " more of its containers."
+		}
+		out[i].Message += " It was waived. " + Without(name)
+	}
+	return append(out, eciRemarks(pod, &c)...)
 }
 
 // sift parts what is in the way from what was waived.

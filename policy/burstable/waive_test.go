@@ -18,6 +18,8 @@ func restricted() *corev1.Pod {
 		Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
 		Privileged:               ptr(true),
 	}
+	pod.Spec.Containers = append(pod.Spec.Containers, *pod.Spec.Containers[0].DeepCopy())
+	pod.Spec.Containers[1].Name, pod.Spec.Containers[1].SecurityContext.Privileged = "b", nil
 	return pod
 }
 
@@ -34,19 +36,19 @@ func TestWaive(t *testing.T) {
 		node          []string
 		want, remarks []string
 	}{
-		"nothing": {want: []string{drop, privileged, escalation, subdomain, seccomp}},
+		"nothing": {want: []string{drop, privileged, escalation, drop, escalation, subdomain, seccomp}},
 		"by the pod": {
 			annotation: "securityContext.allowPrivilegeEscalation, securityContext.capabilities.drop,securityContext.seccompProfile",
 			want:       []string{privileged, subdomain}, remarks: []string{drop, escalation, seccomp},
 		},
-		"by the node": {node: []string{"subdomain"}, want: []string{drop, privileged, escalation, seccomp}, remarks: []string{subdomain}},
+		"by the node": {node: []string{"subdomain"}, want: []string{drop, privileged, escalation, drop, escalation, seccomp}, remarks: []string{subdomain}},
 		"by both": {
 			annotation: "subdomain", node: []string{"securityContext.seccompProfile"},
-			want: []string{drop, privileged, escalation}, remarks: []string{subdomain, seccomp},
+			want: []string{drop, privileged, escalation, drop, escalation}, remarks: []string{subdomain, seccomp},
 		},
 		"what cannot be": {
 			annotation: "securityContext.privileged,subdomain",
-			want:       []string{drop, privileged, escalation, seccomp, "metadata.annotations"}, remarks: []string{subdomain},
+			want:       []string{drop, privileged, escalation, drop, escalation, seccomp, "metadata.annotations"}, remarks: []string{subdomain},
 		},
 	}
 	for name, tt := range tests {
