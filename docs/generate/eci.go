@@ -55,7 +55,7 @@ GPUs to the scheduler: ` + "`capacity.gpus`" + ` in the chart, ` + "`--gpus`" + 
 Init containers with ` + "`restartPolicy: Always`" + ` run as containers, with the environment by which ECI knows their order: they
 start before the others, each when the one before is ready by its readiness probe, end after them, and do not keep a Job
 alive. Two things differ from a kubelet: no other init container may come after them, and in a pod whose own
-` + "`restartPolicy`" + ` is Never or OnFailure a sidecar that ends by itself is not started again.
+` + "`restartPolicy`" + ` is Never or OnFailure a sidecar that ends by itself is not started again, which the event ` + "`RunsWithout`" + ` says.
 
 ## Carried out
 

@@ -348,12 +348,21 @@ func SizeAnnotation(key string) bool {
 	return is && (name == "use-specs" || name == "instance-type" || strings.HasPrefix(name, "spot-"))
 }
 
-// eciRemarks are the annotations of a pod that are for ECI and have no effect.
+// eciRemarks are what a pod that runs on ECI should know: annotations that have no
+// effect, and where a sidecar differs.
 func eciRemarks(pod *corev1.Pod, c *Capabilities) []Refusal {
 	if c.Provider != eciProvider {
 		return nil
 	}
 	var out []Refusal
+	for i := range pod.Spec.InitContainers {
+		if IsSidecar(&pod.Spec.InitContainers[i]) && pod.Spec.RestartPolicy != "" && pod.Spec.RestartPolicy != corev1.RestartPolicyAlways {
+			out = append(out, Refusal{
+				Field:   fmt.Sprintf("spec.initContainers[%d].restartPolicy", i),
+				Message: fmt.Sprintf("ECI does not start a sidecar again that ends by itself in a pod whose restartPolicy is %s.", pod.Spec.RestartPolicy),
+			})
+		}
+	}
 	for _, k := range slices.Sorted(maps.Keys(pod.Annotations)) {
 		if why := eciIgnored[k]; why != "" {
 			out = append(out, Refusal{Field: annotationField(k), Message: "It has no effect: " + why + "."})

@@ -189,8 +189,14 @@ func TestInstanceType(t *testing.T) {
 }
 
 func TestECIRemarks(t *testing.T) {
-	got := Remarks(annotated("1", "1Gi", eci+"fail-strategy", "fail-over", eci+"image-cache", "true"), eciCapabilities())
-	if len(got) != 1 || !strings.Contains(got[0].Field, "eci-fail-strategy") {
+	pod := annotated("1", "1Gi", eci+"fail-strategy", "fail-over", eci+"image-cache", "true")
+	pod.Spec.InitContainers = []corev1.Container{{Name: "init"}, {Name: "proxy", RestartPolicy: ptr(corev1.ContainerRestartPolicyAlways)}}
+	pod.Spec.RestartPolicy = corev1.RestartPolicyAlways
+	if got := Remarks(pod, eciCapabilities()); len(got) != 1 || !strings.Contains(got[0].Field, "eci-fail-strategy") {
 		t.Errorf("remarks %v, want one about eci-fail-strategy", got)
+	}
+	pod.Spec.RestartPolicy = corev1.RestartPolicyNever
+	if got := Remarks(pod, eciCapabilities()); len(got) != 2 || got[0].Field != "spec.initContainers[1].restartPolicy" {
+		t.Errorf("remarks %v, want one about the sidecar of a Job as well", got)
 	}
 }
