@@ -13,6 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/autoburst/autoburst/policy/burstable"
 )
 
 func read(t *testing.T, path string) []byte {
@@ -70,6 +72,29 @@ func TestValuesAreDocumented(t *testing.T) {
 		}
 	}
 	walk("", document.Content[0], &root)
+}
+
+// TestWaivableFields wants the fields in the schema that the agent knows.
+func TestWaivableFields(t *testing.T) {
+	var root struct {
+		Properties struct {
+			VirtualNodes struct {
+				Items struct {
+					Properties struct {
+						Waive struct {
+							Items struct{ Enum []string }
+						}
+					}
+				}
+			}
+		}
+	}
+	if err := json.Unmarshal(read(t, "autoburst/values.schema.json"), &root); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(burstable.Waivable(), root.Properties.VirtualNodes.Items.Properties.Waive.Items.Enum); diff != "" {
+		t.Errorf("fields that can be waived (-agent +schema):\n%s", diff)
+	}
 }
 
 // TestCustomResourceDefinitionsAreCurrent compares the chart's copies with what

@@ -133,7 +133,7 @@ func chargesOn(rules *namespaceIndex, pod *corev1.Pod, nodes []*VirtualNode) []C
 			if on != nil && !on(n) {
 				continue
 			}
-			sold := burstable.SoldSize(&pod.Spec, n.Capabilities)
+			sold := burstable.SoldTo(pod, n.Capabilities)
 			size = size.Max(Amount{1, sold.MilliCPU, sold.MemoryBytes})
 		}
 		if size.Pods > 0 {

@@ -201,6 +201,11 @@ func capabilities(c *burstable.Capabilities) *v1alpha1.AdmissionCapabilities {
 	if err != nil { // numbers only: cannot fail
 		panic(err)
 	}
+	if len(c.Annotations) > 0 {
+		// What is bought there, and whether it is sold, the policy cannot know: it lets
+		// nobody go where there is a limit that it does not know.
+		out.Limits["annotations"] = 0
+	}
 	if len(out.Limits) == 0 {
 		out.Limits = nil
 	}

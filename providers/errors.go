@@ -35,6 +35,9 @@ const (
 	QuotaExceeded ErrorClass = "QuotaExceeded"
 	// OutOfStock: the cloud has no machine of this size now.
 	OutOfStock ErrorClass = "OutOfStock"
+	// NoSuchStock: the cloud has no machine now of the kind that this pod alone asks
+	// for, such as a spot instance or one instance type. It tells nothing of others.
+	NoSuchStock ErrorClass = "NoSuchStock"
 	// InvalidPod: the cloud refuses this pod for good.
 	InvalidPod ErrorClass = "InvalidPod"
 )

@@ -101,6 +101,8 @@ type GroupSpec struct {
 	HostAliases []corev1.HostAlias
 	// SecurityContext is the pod's.
 	SecurityContext *corev1.PodSecurityContext
+	// ShareProcessNamespace is the pod's.
+	ShareProcessNamespace bool
 
 	// TerminationGracePeriodSeconds and ActiveDeadlineSeconds are the pod's.
 	TerminationGracePeriodSeconds *int64
@@ -129,6 +131,13 @@ type Container struct {
 	Stdin           bool
 	StdinOnce       bool
 	TTY             bool
+
+	// Sidecar marks an init container that runs on beside the group's containers.
+	Sidecar bool
+	// TerminationMessagePath and TerminationMessagePolicy are the container's, empty
+	// for Kubernetes' defaults.
+	TerminationMessagePath   string
+	TerminationMessagePolicy corev1.TerminationMessagePolicy
 }
 
 // EnvVar is a resolved environment variable.
@@ -209,19 +218,23 @@ type GroupStatus struct {
 	Phase GroupPhase
 	// Reason and Message are set when the cloud gave them, such as NoStock.
 	Reason, Message string
-	// Refused is OutOfStock or QuotaExceeded when the group failed because the cloud,
-	// having accepted it, found no room for it; empty otherwise. No container of it
+	// Refused is OutOfStock, NoSuchStock or QuotaExceeded when the group failed because
+	// the cloud, having accepted it, found no room for it; empty otherwise. No container of it
 	// has run.
 	Refused ErrorClass
 	// Reclaimed is whether the group failed because the cloud took its machine
 	// away, as it does with spot instances.
 	Reclaimed bool
-	PodIP     string
+	// ReclaimNotice is what the cloud said when it announced that it will do so soon;
+	// empty while it has not.
+	ReclaimNotice string
+	PodIP         string
 	// CPU and Memory are the sizes that the cloud bills, zero where unknown.
 	CPUMillis   int64
 	MemoryBytes int64
 	// InitContainers and Containers are in Kubernetes' form, in the order of
-	// the pod. A state that the cloud does not report is Waiting.
+	// the pod; sidecars are among either. A state that the cloud does not report is
+	// Waiting.
 	InitContainers []corev1.ContainerStatus
 	Containers     []corev1.ContainerStatus
 	Events         []Event

@@ -28,7 +28,7 @@ func (r *reconciler) applicant(pod *corev1.Pod) applicant {
 	caps := r.provider.Capabilities()
 	return applicant{
 		uid: pod.UID, priority: ptr.Deref(pod.Spec.Priority, 0), created: pod.CreationTimestamp.Time,
-		size: burstable.SoldSize(&pod.Spec, &caps),
+		size: burstable.SoldTo(pod, &caps),
 	}
 }
 
@@ -167,7 +167,7 @@ func (r *reconciler) holding() (h holding, known bool) {
 		h.pods++
 		h.milliCPU += requests.Cpu().MilliValue()
 		h.memory += requests.Memory().Value()
-		h.soldCPU += burstable.SoldSize(&pod.Spec, &caps).MilliCPU
+		h.soldCPU += burstable.SoldTo(pod, &caps).MilliCPU
 	}
 	return h, r.adopted.Load()
 }

@@ -81,6 +81,7 @@ func (r *reconciler) createGroup(ctx context.Context, uid types.UID, v view) (ti
 			r.cfg.Node.Name, r.provider.Name(), strings.Join(fields, "; ")))
 	}
 
+	r.tellRemarks(v.pod)
 	if loop, err := r.looped(ctx, uid, v); loop {
 		return 0, err
 	}

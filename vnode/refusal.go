@@ -59,8 +59,11 @@ func (r *reconciler) giveUp(ctx context.Context, uid types.UID, v view, refusal 
 // ECI makes no second group for the same pod, so it is not tried again in place,
 // whosever the pod is.
 func (r *reconciler) refusedLate(ctx context.Context, uid types.UID, v view, s *providers.GroupStatus) (time.Duration, error) {
-	r.health.refusedLate(r.applicant(v.pod).size, &providers.Error{Class: s.Refused, Operation: "Create", Code: s.Reason, Message: s.Message})
-	if replaceable(v.pod) && !r.health.shownFull() {
+	everybodys := s.Refused != providers.NoSuchStock
+	if everybodys {
+		r.health.refusedLate(r.applicant(v.pod).size, &providers.Error{Class: s.Refused, Operation: "Create", Code: s.Reason, Message: s.Message})
+	}
+	if everybodys && replaceable(v.pod) && !r.health.shownFull() {
 		return time.Second, nil
 	}
 	text := s.Reason

@@ -14,6 +14,7 @@ import (
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 
+	"github.com/autoburst/autoburst/policy/burstable"
 	"github.com/autoburst/autoburst/providers"
 )
 
@@ -89,6 +90,7 @@ func (r *resolver) resolve(ctx context.Context, pod *corev1.Pod, warn func(reaso
 		Hostname:                      pod.Spec.Hostname,
 		HostAliases:                   pod.Spec.HostAliases,
 		SecurityContext:               pod.Spec.SecurityContext,
+		ShareProcessNamespace:         pod.Spec.ShareProcessNamespace != nil && *pod.Spec.ShareProcessNamespace,
 		TerminationGracePeriodSeconds: pod.Spec.TerminationGracePeriodSeconds,
 		ActiveDeadlineSeconds:         pod.Spec.ActiveDeadlineSeconds,
 		Annotations:                   maps.Clone(pod.Annotations),
@@ -146,6 +148,13 @@ func (r *resolver) container(ctx context.Context, pod *corev1.Pod, field string,
 		Env: env.list(), Ports: c.Ports, Resources: c.Resources,
 		LivenessProbe: c.LivenessProbe, ReadinessProbe: c.ReadinessProbe, Lifecycle: c.Lifecycle,
 		SecurityContext: c.SecurityContext, Stdin: c.Stdin, StdinOnce: c.StdinOnce, TTY: c.TTY,
+		Sidecar: burstable.IsSidecar(c),
+	}
+	if c.TerminationMessagePath != corev1.TerminationMessagePathDefault {
+		out.TerminationMessagePath = c.TerminationMessagePath
+	}
+	if c.TerminationMessagePolicy != corev1.TerminationMessageReadFile {
+		out.TerminationMessagePolicy = c.TerminationMessagePolicy
 	}
 	for i, s := range c.Command {
 		value, err := env.expand(s, fmt.Sprintf("%s.command[%d]", field, i))

@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
+	"github.com/autoburst/autoburst/policy/burstable"
 	"github.com/autoburst/autoburst/policy/v1alpha1"
 	"github.com/autoburst/autoburst/providers"
 )
@@ -54,7 +55,8 @@ type place struct{ hostIP string }
 // runningStatus is the status of a pod whose group the cloud knows.
 func runningStatus(pod *corev1.Pod, g *providers.GroupStatus, p place, started, now time.Time) corev1.PodStatus {
 	st := base(pod, p, started)
-	st.InitContainerStatuses = containerStatuses(pod, pod.Spec.InitContainers, pod.Status.InitContainerStatuses, g.InitContainers, g, true)
+	// The cloud may run sidecars among the containers.
+	st.InitContainerStatuses = containerStatuses(pod, pod.Spec.InitContainers, pod.Status.InitContainerStatuses, slices.Concat(g.InitContainers, g.Containers), g, true)
 	st.ContainerStatuses = containerStatuses(pod, pod.Spec.Containers, pod.Status.ContainerStatuses, g.Containers, g, false)
 	if g.PodIP != "" {
 		st.PodIP, st.PodIPs = g.PodIP, []corev1.PodIP{{IP: g.PodIP}}
@@ -72,6 +74,9 @@ func runningStatus(pod *corev1.Pod, g *providers.GroupStatus, p place, started, 
 		st.Phase = cmp.Or(pod.Status.Phase, corev1.PodPending)
 	}
 	setConditions(pod, &st, now)
+	if g.ReclaimNotice != "" && (st.Phase == corev1.PodRunning || st.Phase == corev1.PodPending) {
+		setCondition(pod, &st, corev1.DisruptionTarget, true, reasonReclaimed, cut(g.ReclaimNotice, eventMessageLimit), now)
+	}
 	if g.Reclaimed && st.Phase == corev1.PodFailed {
 		setCondition(pod, &st, corev1.DisruptionTarget, true, reasonReclaimed, cmp.Or(st.Message, "The cloud took the machine of the container group away."), now)
 	}
@@ -146,7 +151,9 @@ func containerStatuses(pod *corev1.Pod, containers []corev1.Container, before, r
 	g *providers.GroupStatus, init bool,
 ) []corev1.ContainerStatus {
 	var list []corev1.ContainerStatus
-	for _, c := range containers {
+	for i := range containers {
+		c := &containers[i]
+		init := init && !burstable.IsSidecar(c)
 		st := corev1.ContainerStatus{}
 		if i := slices.IndexFunc(reported, func(s corev1.ContainerStatus) bool { return s.Name == c.Name }); i >= 0 {
 			st = *reported[i].DeepCopy()
@@ -183,7 +190,7 @@ func containerStatuses(pod *corev1.Pod, containers []corev1.Container, before, r
 				}
 			}
 		}
-		if old.State.Terminated != nil && st.State.Terminated == nil && final(pod.Spec.RestartPolicy, old.State.Terminated, init) {
+		if old.State.Terminated != nil && st.State.Terminated == nil && !burstable.IsSidecar(c) && final(pod.Spec.RestartPolicy, old.State.Terminated, init) {
 			// What has ended for good by the pod's restart policy stays ended; the
 			// API server refuses anything else.
 			st = old
@@ -275,9 +282,10 @@ func setConditions(pod *corev1.Pod, st *corev1.PodStatus, now time.Time) {
 	setCondition(pod, st, corev1.PodReadyToStartContainers, begun, "", "", now)
 
 	var waiting []string
-	for _, c := range pod.Spec.InitContainers {
+	for j := range pod.Spec.InitContainers {
+		c := &pod.Spec.InitContainers[j]
 		i := slices.IndexFunc(st.InitContainerStatuses, func(s corev1.ContainerStatus) bool { return s.Name == c.Name })
-		if i < 0 || st.InitContainerStatuses[i].State.Terminated == nil || st.InitContainerStatuses[i].State.Terminated.ExitCode != 0 {
+		if i < 0 || !passed(c, &st.InitContainerStatuses[i]) {
 			waiting = append(waiting, c.Name)
 		}
 	}
@@ -291,6 +299,13 @@ func setConditions(pod *corev1.Pod, st *corev1.PodStatus, now time.Time) {
 	}
 
 	var unready []string
+	for j := range pod.Spec.InitContainers {
+		c := &pod.Spec.InitContainers[j]
+		i := slices.IndexFunc(st.InitContainerStatuses, func(s corev1.ContainerStatus) bool { return s.Name == c.Name })
+		if burstable.IsSidecar(c) && (i < 0 || !st.InitContainerStatuses[i].Ready) {
+			unready = append(unready, c.Name)
+		}
+	}
 	for _, c := range pod.Spec.Containers {
 		i := slices.IndexFunc(st.ContainerStatuses, func(s corev1.ContainerStatus) bool { return s.Name == c.Name })
 		if i < 0 || !st.ContainerStatuses[i].Ready {
@@ -321,6 +336,14 @@ func setConditions(pod *corev1.Pod, st *corev1.PodStatus, now time.Time) {
 		}
 	}
 	setCondition(pod, st, corev1.PodReady, ready, reason, message, now)
+}
+
+// passed tells whether the pod's start need not wait for an init container any more.
+func passed(c *corev1.Container, s *corev1.ContainerStatus) bool {
+	if burstable.IsSidecar(c) {
+		return s.Started != nil && *s.Started || s.State.Terminated != nil || s.RestartCount > 0
+	}
+	return s.State.Terminated != nil && s.State.Terminated.ExitCode == 0
 }
 
 func setCondition(pod *corev1.Pod, st *corev1.PodStatus, kind corev1.PodConditionType, value bool, reason, message string, now time.Time) {

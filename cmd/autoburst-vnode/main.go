@@ -86,7 +86,7 @@ func complain(w io.Writer, err error) {
 }
 
 func serve(ctx context.Context, o options, getenv func(string) string, log *slog.Logger) error {
-	newProvider, err := cloudOf(o.cloud, o.quota, getenv, log)
+	newProvider, err := cloudOf(o, getenv, log)
 	if err != nil {
 		return err
 	}
@@ -208,14 +208,15 @@ func newClient(kubeconfig string) (kubernetes.Interface, error) {
 
 // cloudOf reads a cloud's settings, so that wrong ones show before anything is
 // asked for, and returns what makes its provider.
-func cloudOf(cloud string, settings quota.Settings, getenv func(string) string, log *slog.Logger) (func(clusterUID, nodeName string) (providers.Provider, error), error) {
-	switch cloud {
+func cloudOf(o options, getenv func(string) string, log *slog.Logger) (func(clusterUID, nodeName string) (providers.Provider, error), error) {
+	switch o.cloud {
 	case "eci":
 		config, err := eci.ConfigFromEnv(getenv)
 		if err != nil {
 			return nil, err
 		}
-		if config.Quota, err = quota.New(config.Plan(), settings, clock.RealClock{}, log); err != nil {
+		config.Waived = o.waived
+		if config.Quota, err = quota.New(config.Plan(), o.quota, clock.RealClock{}, log); err != nil {
 			return nil, err
 		}
 		return func(clusterUID, nodeName string) (providers.Provider, error) {
@@ -227,7 +228,8 @@ func cloudOf(cloud string, settings quota.Settings, getenv func(string) string, 
 		if err != nil {
 			return nil, err
 		}
-		if config.Quota, err = quota.New(config.Plan(), settings, clock.RealClock{}, log); err != nil {
+		config.Waived = o.waived
+		if config.Quota, err = quota.New(config.Plan(), o.quota, clock.RealClock{}, log); err != nil {
 			return nil, err
 		}
 		return func(clusterUID, nodeName string) (providers.Provider, error) {
@@ -235,7 +237,7 @@ func cloudOf(cloud string, settings quota.Settings, getenv func(string) string, 
 			return aci.New(config)
 		}, nil
 	}
-	return nil, fmt.Errorf("provider %q is not known", cloud)
+	return nil, fmt.Errorf("provider %q is not known", o.cloud)
 }
 
 func serveMetrics(ctx context.Context, address string, registry *prometheus.Registry, agent *vnode.Agent) error {

@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/uuid"
 
+	"github.com/autoburst/autoburst/policy/burstable"
 	"github.com/autoburst/autoburst/policy/v1alpha1"
 	"github.com/autoburst/autoburst/providers/quota"
 	"github.com/autoburst/autoburst/vnode"
@@ -39,6 +40,8 @@ type options struct {
 	logLevel   slog.Level
 	logFormat  string
 	version    bool
+	// waived are fields that every pod may run without on this node.
+	waived []string
 }
 
 // clouds are the names under which a provider may be chosen, with the value of
@@ -77,6 +80,8 @@ func parse(args []string, getenv func(string) string, usage io.Writer) (options,
 	cpu := fs.String("cpu", "", "CPU that the node offers to the scheduler (default 10000)")
 	memory := fs.String("memory", "", "memory that the node offers (default 40Ti)")
 	pods := fs.String("pods", "", "pods that the node offers (default 5000)")
+	gpus := fs.String("gpus", "", "GPUs, of the resource nvidia.com/gpu, that the node offers; without, pods that ask for them stay away")
+	waive := fs.String("waive", env("WAIVE", ""), "fields, separated by commas, that every pod may run without on this node where the cloud cannot carry them out: "+strings.Join(burstable.Waivable(), ", ")+" (WAIVE)")
 
 	fs.StringVar(&o.kubeconfig, "kubeconfig", env("KUBECONFIG", ""), "kubeconfig file; in a cluster, the pod's own ServiceAccount by default (KUBECONFIG)")
 	fs.StringVar(&o.config.ClusterUID, "cluster-uid", "", "identity of the cluster in the tags of groups; the UID of namespace kube-system by default")
@@ -154,7 +159,7 @@ func parse(args []string, getenv func(string) string, usage io.Writer) (options,
 	for _, q := range []struct {
 		flag, value string
 		name        corev1.ResourceName
-	}{{"--cpu", *cpu, corev1.ResourceCPU}, {"--memory", *memory, corev1.ResourceMemory}, {"--pods", *pods, corev1.ResourcePods}} {
+	}{{"--cpu", *cpu, corev1.ResourceCPU}, {"--memory", *memory, corev1.ResourceMemory}, {"--pods", *pods, corev1.ResourcePods}, {"--gpus", *gpus, "nvidia.com/gpu"}} {
 		if q.value == "" {
 			continue
 		}
@@ -173,6 +178,10 @@ func parse(args []string, getenv func(string) string, usage io.Writer) (options,
 			errs = append(errs, fmt.Errorf("--cluster-dns has %q: write IP addresses, separated by commas", address))
 		}
 		o.config.Resolver.ClusterDNS = append(o.config.Resolver.ClusterDNS, address)
+	}
+	var bad []string
+	if o.waived, bad = burstable.ParseWaived(*waive); len(bad) > 0 {
+		errs = append(errs, fmt.Errorf("--waive (WAIVE) names %s, which cannot be waived: choose among %s", strings.Join(bad, ", "), strings.Join(burstable.Waivable(), ", ")))
 	}
 	errs = append(errs, settleElection(*elect, election, node.Name))
 	if (o.api.CertFile == "") != (o.api.KeyFile == "") {

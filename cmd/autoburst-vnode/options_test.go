@@ -69,6 +69,8 @@ func TestBadSettingsAreNamed(t *testing.T) {
 		{"--cpu=lots", `--cpu is "lots"`},
 		{"--memory=-1Gi", `--memory is "-1Gi"`},
 		{"--cluster-dns=kube-dns", `--cluster-dns has "kube-dns"`},
+		{"--gpus=some", `--gpus is "some"`},
+		{"--waive=subdomain,hostNetwork", "--waive (WAIVE) names hostNetwork, which cannot be waived"},
 		{"--tls-cert-file=x", "belong together"},
 		{"--workers=0", "--workers is 0"},
 		{"--writers=0", "--writers is 0"},

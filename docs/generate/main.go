@@ -1,6 +1,6 @@
 // Command generate writes the reference pages that follow from the code:
-// docs/reasons.md and docs/reference/support.md. Run it at the root of the
-// repository.
+// docs/reasons.md, docs/reference/support.md, docs/eci-annotations.md and
+// docs/waivers.md. Run it at the root of the repository.
 package main
 
 import (
@@ -21,6 +21,8 @@ func main() {
 	for path, text := range map[string]string{
 		"docs/reasons.md":           reasons(),
 		"docs/reference/support.md": support(),
+		"docs/eci-annotations.md":   eciAnnotations(),
+		"docs/waivers.md":           waivers(),
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 			fmt.Fprintln(os.Stderr, "generate:", err)
@@ -53,7 +55,7 @@ API, ServiceAccount tokens and emptyDir, image pull secrets, ports, requests and
 field that the scheduler reads.
 
 Refused on both: the host's network, processes, IPC, ports and paths, persistent volumes and devices, privileged
-containers, sidecars, ephemeral containers, startup and gRPC probes, fsGroup and SELinux labels.
+containers, ephemeral containers, startup and gRPC probes, fsGroup and SELinux labels.
 
 ## Optional pod fields
 

@@ -91,6 +91,7 @@ var stricter = map[string]string{
 	"spec.runtimeClassName":              "an empty one counts as one",
 	"spec.containers.ports.protocol":     "one that Kubernetes does not know yet may be anything",
 	"spec.initContainers.ports.protocol": "one that Kubernetes does not know yet may be anything",
+	"spec.initContainers.restartPolicy":  "the order of sidecars is for the controller",
 }
 
 // Each field of a pod, set alone, keeps the pod off a virtual node exactly where

@@ -49,5 +49,6 @@ func (c Capabilities) String() string {
 // the pod can run there. Every field of a pod is either carried out or refused;
 // none is dropped in silence.
 func Check(pod *corev1.Pod, c Capabilities) []Refusal {
-	return check(pod, c)
+	refused, _ := sift(pod, &c, check(pod, c))
+	return refused
 }

@@ -12,6 +12,16 @@ type Capabilities struct {
 	Limits Limits `json:"limits"`
 	// Sizes are those that the cloud sells; nil where they are not known.
 	Sizes *Sizes `json:"sizes,omitempty"`
+	// SpotOffers are the sizes that it sells as spot instances; nil where it sells none.
+	SpotOffers *Offers `json:"spotOffers,omitempty"`
+	// Annotations are settings of the cloud, by the annotation of a pod, that a pod has
+	// here which does not bear the annotation itself.
+	Annotations map[string]string `json:"annotations,omitempty"`
+	// ForbiddenAnnotations are annotations for the cloud that no pod may bear here.
+	ForbiddenAnnotations []string `json:"forbiddenAnnotations,omitempty"`
+	// Waived are fields, as [WaiveAnnotation] names them, that any pod may run without
+	// here: the node's owner has said so.
+	Waived []string `json:"waived,omitempty"`
 }
 
 // Has tells whether the cloud carries out f.
@@ -102,6 +112,18 @@ const (
 	NestedFilePaths Feature = "NestedFilePaths"
 	// SubPath mounts a part of a volume.
 	SubPath Feature = "SubPath"
+
+	// ShareProcessNamespace lets the containers of a pod see each other's processes.
+	ShareProcessNamespace Feature = "ShareProcessNamespace"
+	// TerminationMessages honours terminationMessagePath and terminationMessagePolicy.
+	TerminationMessages Feature = "TerminationMessages"
+	// Sidecars runs init containers whose restartPolicy is Always beside the pod's
+	// containers, where no other init container comes after them.
+	Sidecars Feature = "Sidecars"
+	// GPU gives a container the GPUs of the resource nvidia.com/gpu.
+	GPU Feature = "GPU"
+	// ECIAnnotations carries out the pod annotations that ACK documents for ECI.
+	ECIAnnotations Feature = "ECIAnnotations"
 )
 
 // Features are all features, in the order of their declaration.
@@ -112,6 +134,7 @@ var Features = []Feature{
 	SharedPorts, ArgsWithoutCommand, WorkingDir, PodIPEnv, Stdin, TTY, Lifecycle, EphemeralStorage,
 	ExecProbe, HTTPProbe, TCPProbe, HTTPProbeHeaders, ProbeSuccessThreshold,
 	EmptyDirMemory, EmptyDirSizeLimit, FileModes, NestedFilePaths, SubPath,
+	ShareProcessNamespace, TerminationMessages, Sidecars, GPU, ECIAnnotations,
 }
 
 // Limits are the bounds of one pod on a cloud. Zero means no bound is known.

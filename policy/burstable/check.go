@@ -22,6 +22,7 @@ func check(pod *corev1.Pod, caps Capabilities) []Refusal {
 	c.bound(&root, "containers", "containers and init containers together", len(spec.Containers)+len(spec.InitContainers), caps.Limits.AllContainers)
 	c.sharedPorts(&root, spec.Containers)
 	c.sizes(&root, spec)
+	c.eci(pod)
 	return c.refusals
 }
 
@@ -119,11 +120,18 @@ func (c *checker) containers(root *path, field string, list []corev1.Container, 
 	if init {
 		most = limits.InitContainers
 	}
-	c.bound(root, field, "containers in this list", len(list), most)
+	have := len(list)
+	if n := sidecars(spec); n > 0 { // they run among the containers
+		if have -= n; !init {
+			have += 2 * n
+		}
+	}
+	c.bound(root, field, "containers in this list", have, most)
 	for i := range list {
 		ctr := &list[i]
 		at := path{parent: root, name: field, index: i}
 		apply(c, &at, containerRules, ctr)
+		c.restartPolicy(&at, list, i, init)
 		c.bound(&at, "command", "items", len(ctr.Command), limits.Command)
 		c.bound(&at, "args", "items", len(ctr.Args), limits.Args)
 		c.ports(&at, ctr.Ports)
@@ -134,7 +142,7 @@ func (c *checker) containers(root *path, field string, list []corev1.Container, 
 		c.probe(&at, "livenessProbe", ctr, ctr.LivenessProbe)
 		c.probe(&at, "readinessProbe", ctr, ctr.ReadinessProbe)
 		c.lifecycle(&at, ctr)
-		c.security(&at, ctr.SecurityContext, spec.SecurityContext, init)
+		c.security(&at, ctr.SecurityContext, spec.SecurityContext, init && !IsSidecar(ctr))
 		c.resourceNames(&at, "resources.requests", ctr.Resources.Requests)
 		c.resourceNames(&at, "resources.limits", ctr.Resources.Limits)
 	}
@@ -280,7 +288,7 @@ func (c *checker) podSecurity(root *path, spec *corev1.PodSpec) {
 	}
 	at := path{parent: root, name: "securityContext", index: -1}
 	apply(c, &at, podSecurityRules, s)
-	if s.RunAsGroup != nil && len(spec.InitContainers) > 0 && c.caps.Has(RunAsGroup) && !c.caps.Has(InitRunAsGroup) {
+	if s.RunAsGroup != nil && len(spec.InitContainers) > sidecars(spec) && c.caps.Has(RunAsGroup) && !c.caps.Has(InitRunAsGroup) {
 		c.lacks(&at, "runAsGroup", "does not choose the group of init containers")
 	}
 }

@@ -200,7 +200,7 @@ func TestInitContainers(t *testing.T) {
 		},
 		"no sidecars": {
 			change: func(s *corev1.PodSpec) { s.InitContainers[0].RestartPolicy = ptr(corev1.ContainerRestartPolicyAlways) },
-			want:   []string{"spec.initContainers.restartPolicy"},
+			lack:   Sidecars, want: []string{"spec.initContainers.restartPolicy"},
 		},
 		"group of the init container": {
 			change: func(s *corev1.PodSpec) {

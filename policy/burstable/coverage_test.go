@@ -171,7 +171,7 @@ var uses = []use{
 	{"spec.hostPID", "", func(s *corev1.PodSpec) { s.HostPID = true }},
 	{"spec.hostIPC", "", func(s *corev1.PodSpec) { s.HostIPC = true }},
 	{"spec.hostUsers", "", func(s *corev1.PodSpec) { s.HostUsers = ptr(false) }},
-	{"spec.shareProcessNamespace", "", func(s *corev1.PodSpec) { s.ShareProcessNamespace = ptr(true) }},
+	{"spec.shareProcessNamespace", ShareProcessNamespace, func(s *corev1.PodSpec) { s.ShareProcessNamespace = ptr(true) }},
 	{"spec.hostname", Hostname, func(s *corev1.PodSpec) { s.Hostname = "h" }},
 	{"spec.subdomain", "", func(s *corev1.PodSpec) { s.Subdomain = "d" }},
 	{"spec.setHostnameAsFQDN", "", func(s *corev1.PodSpec) { s.SetHostnameAsFQDN = ptr(true) }},
@@ -245,7 +245,10 @@ var uses = []use{
 	{"spec.containers.resources.requests.ephemeral-storage", EphemeralStorage, first(func(c *corev1.Container) {
 		c.Resources.Requests = corev1.ResourceList{corev1.ResourceEphemeralStorage: resource.MustParse("1")}
 	})},
-	{"spec.containers.resources.limits.nvidia.com/gpu", "", first(func(c *corev1.Container) {
+	{"spec.containers.resources.limits.example.com/fpga", "", first(func(c *corev1.Container) {
+		c.Resources.Limits = corev1.ResourceList{"example.com/fpga": resource.MustParse("1")}
+	})},
+	{"spec.containers.resources.limits.nvidia.com/gpu", GPU, first(func(c *corev1.Container) {
 		c.Resources.Limits = corev1.ResourceList{"nvidia.com/gpu": resource.MustParse("1")}
 	})},
 	{"spec.containers", "", first(func(c *corev1.Container) {
@@ -258,8 +261,8 @@ var uses = []use{
 	{"spec.containers.restartPolicyRules", "", first(func(c *corev1.Container) { c.RestartPolicyRules = make([]corev1.ContainerRestartRule, 1) })},
 	{"spec.containers.volumeDevices", "", first(func(c *corev1.Container) { c.VolumeDevices = make([]corev1.VolumeDevice, 1) })},
 	{"spec.containers.startupProbe", "", first(func(c *corev1.Container) { c.StartupProbe = &corev1.Probe{} })},
-	{"spec.containers.terminationMessagePath", "", first(func(c *corev1.Container) { c.TerminationMessagePath = "/x" })},
-	{"spec.containers.terminationMessagePolicy", "", first(func(c *corev1.Container) {
+	{"spec.containers.terminationMessagePath", TerminationMessages, first(func(c *corev1.Container) { c.TerminationMessagePath = "/x" })},
+	{"spec.containers.terminationMessagePolicy", TerminationMessages, first(func(c *corev1.Container) {
 		c.TerminationMessagePolicy = corev1.TerminationMessageFallbackToLogsOnError
 	})},
 	{"spec.containers.imagePullPolicy", "", first(func(c *corev1.Container) { c.ImagePullPolicy = corev1.PullNever })},
@@ -414,7 +417,10 @@ func TestEveryUseIsRefusedOrCarried(t *testing.T) {
 }
 
 func TestEveryFeatureIsUsed(t *testing.T) {
-	seen := map[Feature]bool{InitRunAsGroup: true, InitRunAsNonRoot: true} // TestInitContainers
+	seen := map[Feature]bool{
+		InitRunAsGroup: true, InitRunAsNonRoot: true, // TestInitContainers
+		Sidecars: true, ECIAnnotations: true, // TestSidecars, TestECIAnnotations
+	}
 	for _, u := range allUses() {
 		seen[u.need] = true
 	}

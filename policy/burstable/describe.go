@@ -39,4 +39,9 @@ var descriptions = map[Feature]string{
 	FileModes:              "file modes other than 0644 in volumes made of files",
 	NestedFilePaths:        "directories in volumes made of files",
 	SubPath:                "`volumeMounts[].subPath`",
+	ShareProcessNamespace:  "`shareProcessNamespace`",
+	TerminationMessages:    "`terminationMessagePath`, `terminationMessagePolicy`",
+	Sidecars:               "init containers with `restartPolicy: Always`, after all others",
+	GPU:                    "limits of `nvidia.com/gpu`",
+	ECIAnnotations:         "annotations `k8s.aliyun.com/eci-…`",
 }

@@ -35,7 +35,7 @@ var podRules = []rule[corev1.PodSpec]{
 	{"hostPID", func(s *corev1.PodSpec) bool { return s.HostPID }, anyCloud, "has no host processes to share"},
 	{"hostIPC", func(s *corev1.PodSpec) bool { return s.HostIPC }, anyCloud, "has no host IPC to share"},
 	{"hostUsers", func(s *corev1.PodSpec) bool { return isFalse(s.HostUsers) }, anyCloud, "does not map users into a namespace of their own"},
-	{"shareProcessNamespace", func(s *corev1.PodSpec) bool { return isTrue(s.ShareProcessNamespace) }, anyCloud, "does not share processes between containers"},
+	{"shareProcessNamespace", func(s *corev1.PodSpec) bool { return isTrue(s.ShareProcessNamespace) }, ShareProcessNamespace, "does not share processes between containers"},
 	{"hostname", func(s *corev1.PodSpec) bool { return s.Hostname != "" }, Hostname, "does not set the host name"},
 	{"subdomain", func(s *corev1.PodSpec) bool { return s.Subdomain != "" }, anyCloud, "does not give pods a name below a headless Service"},
 	{"setHostnameAsFQDN", func(s *corev1.PodSpec) bool { return isTrue(s.SetHostnameAsFQDN) }, anyCloud, "does not set a fully qualified host name"},
@@ -76,16 +76,15 @@ var containerRules = []rule[corev1.Container]{
 	{"args", func(c *corev1.Container) bool { return len(c.Args) > 0 && len(c.Command) == 0 }, ArgsWithoutCommand, "takes args only together with command; write the image's entry point as command"},
 	{"workingDir", func(c *corev1.Container) bool { return c.WorkingDir != "" }, WorkingDir, "does not set the working directory"},
 	{"resources.claims", func(c *corev1.Container) bool { return len(c.Resources.Claims) > 0 }, anyCloud, "has no devices to claim"},
-	{"restartPolicy", func(c *corev1.Container) bool { return c.RestartPolicy != nil }, anyCloud, "restarts the containers of a pod alike and runs no sidecars among the init containers"},
 	{"restartPolicyRules", func(c *corev1.Container) bool { return len(c.RestartPolicyRules) > 0 }, anyCloud, "restarts the containers of a pod alike"},
 	{"volumeDevices", func(c *corev1.Container) bool { return len(c.VolumeDevices) > 0 }, anyCloud, "has no block devices"},
 	{"startupProbe", func(c *corev1.Container) bool { return c.StartupProbe != nil }, anyCloud, "does not run startup probes; use initialDelaySeconds of the liveness probe"},
 	{"terminationMessagePath", func(c *corev1.Container) bool {
 		return c.TerminationMessagePath != "" && c.TerminationMessagePath != corev1.TerminationMessagePathDefault
-	}, anyCloud, "reads termination messages from the default path only"},
+	}, TerminationMessages, "reads termination messages from the default path only"},
 	{"terminationMessagePolicy", func(c *corev1.Container) bool {
 		return c.TerminationMessagePolicy != "" && c.TerminationMessagePolicy != corev1.TerminationMessageReadFile
-	}, anyCloud, "does not take termination messages from the logs"},
+	}, TerminationMessages, "does not take termination messages from the logs"},
 	{"imagePullPolicy", func(c *corev1.Container) bool { return c.ImagePullPolicy == corev1.PullNever }, anyCloud, "has no images before it pulls them"},
 	{"stdin", func(c *corev1.Container) bool { return c.Stdin }, Stdin, "does not keep standard input open"},
 	{"stdinOnce", func(c *corev1.Container) bool { return c.StdinOnce }, Stdin, "does not keep standard input open"},

@@ -24,13 +24,14 @@ type Size struct {
 func SizeOf(spec *corev1.PodSpec) Size {
 	var sum, init Size
 	for i := range spec.Containers {
-		s := ContainerSize(&spec.Containers[i].Resources)
-		sum.MilliCPU += s.MilliCPU
-		sum.MemoryBytes += s.MemoryBytes
-		sum.EphemeralStorageBytes += s.EphemeralStorageBytes
+		sum = sum.plus(ContainerSize(&spec.Containers[i].Resources))
 	}
 	for i := range spec.InitContainers {
 		s := ContainerSize(&spec.InitContainers[i].Resources)
+		if IsSidecar(&spec.InitContainers[i]) {
+			sum = sum.plus(s) // none that ends comes after it
+			continue
+		}
 		init = init.atLeast(s)
 	}
 	return sum.atLeast(init)
@@ -39,6 +40,14 @@ func SizeOf(spec *corev1.PodSpec) Size {
 // ContainerSize is the greater of the request and the limit of one container.
 func ContainerSize(r *corev1.ResourceRequirements) Size {
 	return sizeOfList(r.Requests).atLeast(sizeOfList(r.Limits))
+}
+
+func (s Size) plus(o Size) Size {
+	return Size{
+		MilliCPU:              s.MilliCPU + o.MilliCPU,
+		MemoryBytes:           s.MemoryBytes + o.MemoryBytes,
+		EphemeralStorageBytes: s.EphemeralStorageBytes + o.EphemeralStorageBytes,
+	}
 }
 
 func (s Size) atLeast(o Size) Size {
@@ -88,6 +97,8 @@ func (c *checker) resourceNames(at *path, field string, list corev1.ResourceList
 	for name := range list {
 		switch name {
 		case corev1.ResourceCPU, corev1.ResourceMemory:
+		case resourceGPU:
+			unknown = unknown || !c.caps.Has(GPU)
 		case corev1.ResourceEphemeralStorage:
 			if !c.caps.Has(EphemeralStorage) {
 				c.lacks(at, field+"."+string(name), "does not sell disk space by request")
@@ -102,7 +113,8 @@ func (c *checker) resourceNames(at *path, field string, list corev1.ResourceList
 	// Sorted, so that the answer does not depend on the order of a map.
 	var names []string
 	for name := range list {
-		if name != corev1.ResourceCPU && name != corev1.ResourceMemory && name != corev1.ResourceEphemeralStorage {
+		if name != corev1.ResourceCPU && name != corev1.ResourceMemory && name != corev1.ResourceEphemeralStorage &&
+			(name != resourceGPU || !c.caps.Has(GPU)) {
 			names = append(names, string(name))
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/autoburst/autoburst/policy"
+	"github.com/autoburst/autoburst/policy/burstable"
 	"github.com/autoburst/autoburst/policy/v1alpha1"
 )
 
@@ -161,11 +162,12 @@ func trimNamespace(n *corev1.Namespace) {
 	n.OwnerReferences, n.Finalizers = nil, nil
 }
 
-// own keeps the annotations of the project, and the mark of a mirror pod.
+// own keeps the annotations of the project, those that say what is bought for a pod,
+// and the mark of a mirror pod.
 func own(all map[string]string) map[string]string {
 	var kept map[string]string
 	for k, v := range all {
-		if strings.HasPrefix(k, v1alpha1.GroupName+"/") || k == mirrorAnnotation {
+		if strings.HasPrefix(k, v1alpha1.GroupName+"/") || k == mirrorAnnotation || burstable.SizeAnnotation(k) {
 			if kept == nil {
 				kept = make(map[string]string, 4)
 			}

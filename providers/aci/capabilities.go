@@ -48,5 +48,7 @@ func Capabilities(inSubnet bool) burstable.Capabilities {
 
 // Capabilities says what the groups of this node can run.
 func (p *Provider) Capabilities() burstable.Capabilities {
-	return Capabilities(p.config.SubnetID != "")
+	caps := Capabilities(p.config.SubnetID != "")
+	caps.Waived = p.config.Waived
+	return caps
 }

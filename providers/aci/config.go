@@ -37,6 +37,10 @@ type Config struct {
 	// before every request and may change or appear while the provider runs.
 	ClientSecret, ClientSecretFile string
 
+	// Waived are fields that every pod may run without; see
+	// [burstable.WaiveAnnotation]. Optional.
+	Waived []string
+
 	// SubnetID is the resource ID of a subnet that is delegated to
 	// Microsoft.ContainerInstance/containerGroups. Groups get private addresses
 	// in it. Unset, groups with ports get public addresses. Optional.

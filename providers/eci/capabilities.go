@@ -16,10 +16,12 @@ const (
 	maxProbeCommand = 20
 	maxEnv          = 240
 	maxFiles        = 90
+	maxDNS          = 20
 	// A config file's content is at most 32 KiB as base64, so 24 KiB of data.
 	maxFileBytes = 24 << 10
-	// Every group has 30 GiB of disk without charge.
-	maxDiskBytes   = 30 << 30
+	// Every group has 30 GiB of disk without charge, and may buy up to 5000 more.
+	freeDiskBytes  = 30 << 30
+	maxDiskBytes   = freeDiskBytes + 5000<<30
 	maxImageLength = 255
 )
 
@@ -45,6 +47,8 @@ var capabilities = burstable.Capabilities{
 		burstable.ExecProbe, burstable.HTTPProbe, burstable.TCPProbe,
 		burstable.EmptyDirMemory, burstable.EmptyDirSizeLimit,
 		burstable.FileModes, burstable.NestedFilePaths, burstable.SubPath,
+		burstable.ShareProcessNamespace, burstable.TerminationMessages, burstable.Sidecars,
+		burstable.GPU, burstable.ECIAnnotations,
 	},
 	Limits: burstable.Limits{
 		Containers:            maxContainers,
@@ -62,5 +66,6 @@ var capabilities = burstable.Capabilities{
 		ReservedPortRanges:    reservedPorts,
 		Capabilities:          addableCapabilities,
 	},
-	Sizes: &sizes,
+	Sizes:      &sizes,
+	SpotOffers: &spotOffers,
 }

@@ -48,6 +48,8 @@ type entry struct {
 	// final is whether a group that has ended was described twice since: nothing
 	// more is told of it, also not by late events.
 	final bool
+	// spot is whether the cloud may take the group's machine away.
+	spot bool
 }
 
 // Changes returns the groups of this node that changed within the window before
@@ -84,6 +86,10 @@ func (p *Provider) survey(ctx context.Context, m members, all bool) ([]providers
 		return nil, err
 	}
 	known := p.inventory.known
+	noticed, err := p.notices(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var open []string
 	fresh := make(map[string]uint64, len(answers))
 	for i := range answers {
@@ -92,7 +98,7 @@ func (p *Provider) survey(ctx context.Context, m members, all bool) ([]providers
 		fresh[a.ContainerGroupID] = sum
 		e := known[a.ContainerGroupID]
 		switch {
-		case e == nil:
+		case e == nil, noticed[a.ContainerGroupID]:
 			open = append(open, a.ContainerGroupID)
 		case a.tellsAll(e.group.Status):
 			if e.sum != sum {
@@ -101,6 +107,12 @@ func (p *Provider) survey(ctx context.Context, m members, all bool) ([]providers
 		case e.final && e.sum == sum:
 		case all || e.sum != sum || !initialized(e.group.Status):
 			open = append(open, a.ContainerGroupID)
+		}
+	}
+	for id := range noticed {
+		if _, listed := fresh[id]; !listed && !all {
+			fresh[id] = known[id].sum
+			open = append(open, id)
 		}
 	}
 	if all {
@@ -121,7 +133,8 @@ func (p *Provider) survey(ctx context.Context, m members, all bool) ([]providers
 			delete(fresh, id)
 			continue
 		}
-		before, now := known[id], &entry{group: g.group(), sum: fresh[id]}
+		before, now := known[id], &entry{group: g.group(), sum: fresh[id], spot: g.spot()}
+		p.learn(g, now.group.Status)
 		now.final = before != nil && before.sum == now.sum && ended(before.group.Status) && ended(now.group.Status)
 		known[id] = now
 		fresh[id] = known[id].sum

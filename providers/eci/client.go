@@ -41,6 +41,7 @@ type client struct {
 	region, endpoint string
 	timeout          time.Duration
 	credentials      CredentialSource
+	refused          func(Credentials)
 	transport        *http.Transport
 	quota            *quota.Account
 }
@@ -48,7 +49,7 @@ type client struct {
 func newClient(cfg *Config, account *quota.Account) *client {
 	c := &client{
 		quota: account, region: cfg.Region, endpoint: cfg.Endpoint,
-		timeout: cfg.Timeout, credentials: cfg.Credentials,
+		timeout: cfg.Timeout, credentials: cfg.Credentials, refused: cfg.Refused,
 		transport: &http.Transport{
 			Proxy:                 http.ProxyFromEnvironment,
 			DialContext:           (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext,
@@ -88,6 +89,9 @@ func (c *client) call(ctx context.Context, action string, eff effect, form membe
 	first := c.callAs(ctx, key, action, eff, form, out)
 	if first == nil || providers.ClassOf(first) != providers.Unauthorized {
 		return first
+	}
+	if c.refused != nil {
+		c.refused(key)
 	}
 	again, err := c.credentials()
 	if err != nil || again == key {

@@ -41,6 +41,8 @@ type cloud struct {
 	*emulator.Server
 	host string
 	cas  *x509.CertPool
+	// certificate is that of the endpoint, as it is signed.
+	certificate []byte
 }
 
 func newCloud(t testing.TB, edits ...func(*emulator.Options)) *cloud {
@@ -78,7 +80,7 @@ func newCloud(t testing.TB, edits ...func(*emulator.Options)) *cloud {
 	}
 	cas := x509.NewCertPool()
 	cas.AddCert(web.Certificate())
-	return &cloud{Server: s, host: u.Host, cas: cas}
+	return &cloud{Server: s, host: u.Host, cas: cas, certificate: web.Certificate().Raw}
 }
 
 func (c *cloud) provider(t testing.TB, edits ...func(*eci.Config)) *eci.Provider {

@@ -45,6 +45,22 @@ type Config struct {
 	// none.
 	RAMRole string
 
+	// PodAnnotations are what a pod has that does not bear the annotation itself:
+	// settings of ECI by the names that ACK documents for pods, such as
+	// k8s.aliyun.com/eci-spot-strategy.
+	PodAnnotations map[string]string
+	// ForbiddenAnnotations are those that no pod may bear.
+	ForbiddenAnnotations []string
+	// Waived are fields that every pod may run without; see
+	// [burstable.WaiveAnnotation].
+	Waived []string
+
+	// Refused, if set, is told of a key that the cloud does not accept, so that a
+	// source which keeps keys asks for another.
+	Refused func(Credentials)
+	// temporary is whether the keys last for a session, so that they tell no account.
+	temporary bool
+
 	// Endpoint is the host, or host:port, of the API; empty is the region's
 	// public one, eci.REGION.aliyuncs.com. It is always spoken to over TLS.
 	Endpoint string
@@ -77,6 +93,16 @@ const (
 //	ECI_SECRET_KEY_FILE the file that holds it
 //	ECI_SECURITY_TOKEN  token of a temporary key, or
 //	ECI_SECURITY_TOKEN_FILE
+//	ECI_POD_ANNOTATIONS
+//	                    a JSON object: settings of pods that do not bear the annotation
+//	ECI_FORBIDDEN_ANNOTATIONS
+//	                    annotations that no pod may bear, separated by commas
+//	ALIBABA_CLOUD_ROLE_ARN, ALIBABA_CLOUD_OIDC_PROVIDER_ARN, ALIBABA_CLOUD_OIDC_TOKEN_FILE
+//	                    without an access key: a role for the token of a service account
+//	ALIBABA_CLOUD_ECS_METADATA
+//	                    without these: the RAM role of the instance
+//	ECI_STS_ENDPOINT, ECI_METADATA_ENDPOINT
+//	                    host or host:port of what gives keys for these roles
 //	ECI_ZONE            zone of the VSwitches
 //	ECI_RESOURCE_GROUP  resource group ID
 //	ECI_ACCOUNT_ID      account that agents with different keys share
@@ -125,11 +151,12 @@ func ConfigFromEnv(getenv func(string) string) (Config, error) {
 		}
 		cfg.RootCAs = pool
 	}
-	source, err := credentialsFromEnv(getenv)
-	if err != nil {
+	if err := cfg.podSettings(getenv); err != nil {
 		errs = append(errs, err)
 	}
-	cfg.Credentials = source
+	if err := cfg.credentials(getenv); err != nil {
+		errs = append(errs, err)
+	}
 	if err := errors.Join(errs...); err != nil {
 		return Config{}, fmt.Errorf("settings of Alibaba Cloud ECI: %w", err)
 	}
@@ -188,6 +215,9 @@ func (c *Config) validate() error {
 		if v.value == "" || len(v.value) > maxTagValue {
 			errs = append(errs, fmt.Errorf("%s is %q: it must have 1 to %d characters, since it becomes the value of a tag", v.name, v.value, maxTagValue))
 		}
+	}
+	if err := c.checkPodSettings(); err != nil {
+		errs = append(errs, err)
 	}
 	if err := checkEndpoint(c.Endpoint); err != nil {
 		errs = append(errs, fmt.Errorf("Endpoint is %q: %w", c.Endpoint, err))

@@ -1,10 +1,15 @@
 package eci
 
 import (
+	"cmp"
+	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"strings"
+	"time"
 )
 
 // Credentials are one key of the account.
@@ -52,6 +57,82 @@ func (s setting) read() (string, error) {
 	return v, nil
 }
 
+// credentials finds out who the agent is, in the order of the vendor's SDK: an access
+// key, a role for the token of a service account, the role of the instance.
+func (c *Config) credentials(getenv func(string) string) error {
+	env := func(name string) string { return strings.TrimSpace(getenv(name)) }
+	keys := false
+	for _, name := range []string{"ECI_ACCESS_KEY", "ECI_SECRET_KEY", "ECI_SECURITY_TOKEN"} {
+		keys = keys || env(name) != "" || env(name+"_FILE") != ""
+	}
+	role := map[string]string{}
+	for _, name := range oidcVariables {
+		if v := env(name); v != "" {
+			role[name] = v
+		}
+	}
+	instanceRole := env("ALIBABA_CLOUD_ECS_METADATA")
+	switch {
+	case keys || len(role) == 0 && instanceRole == "":
+		source, err := credentialsFromEnv(getenv)
+		c.Credentials = source
+		return err
+	case len(role) > 0:
+		return c.assume(role, env)
+	}
+	endpoint := cmp.Or(env("ECI_METADATA_ENDPOINT"), metadataHost)
+	if err := checkEndpoint(endpoint); err != nil {
+		return fmt.Errorf("ECI_METADATA_ENDPOINT is %q: %w", endpoint, err)
+	}
+	c.session((&instance{
+		client: sessionClient(&http.Transport{Proxy: nil, IdleConnTimeout: time.Second}), endpoint: endpoint, role: instanceRole,
+	}).ask)
+	return nil
+}
+
+// oidcVariables are those that ACK's pod identity webhook sets (RRSA).
+var oidcVariables = []string{"ALIBABA_CLOUD_ROLE_ARN", "ALIBABA_CLOUD_OIDC_PROVIDER_ARN", "ALIBABA_CLOUD_OIDC_TOKEN_FILE"}
+
+// assume has the agent act by a role that its service account may assume.
+func (c *Config) assume(role map[string]string, env func(string) string) error {
+	var errs []error
+	for _, name := range oidcVariables {
+		if role[name] == "" {
+			errs = append(errs, fmt.Errorf("%s is not set: a role by the token of a service account (RRSA) needs %s", name, strings.Join(oidcVariables, ", ")))
+		}
+	}
+	prefix := "sts."
+	if strings.EqualFold(env("ALIBABA_CLOUD_VPC_ENDPOINT_ENABLED"), "true") {
+		prefix = "sts-vpc."
+	}
+	endpoint := cmp.Or(env("ECI_STS_ENDPOINT"), prefix+cmp.Or(env("ALIBABA_CLOUD_STS_REGION"), c.Region)+".aliyuncs.com")
+	if err := checkEndpoint(endpoint); err != nil {
+		errs = append(errs, fmt.Errorf("ECI_STS_ENDPOINT is %q: %w", endpoint, err))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	c.session((&oidc{
+		client: sessionClient(&http.Transport{
+			Proxy: http.ProxyFromEnvironment, IdleConnTimeout: time.Second,
+			TLSClientConfig: &tls.Config{RootCAs: c.RootCAs, MinVersion: tls.VersionTLS12},
+		}),
+		endpoint: endpoint, as: cmp.Or(env("ALIBABA_CLOUD_ROLE_SESSION_NAME"), "autoburst"),
+		roleARN: role[oidcVariables[0]], providerARN: role[oidcVariables[1]], tokenFile: role[oidcVariables[2]],
+	}).ask)
+	if c.AccountID == "" {
+		if parts := strings.Split(role[oidcVariables[0]], ":"); len(parts) > 3 { // acs:ram::ACCOUNT:role/NAME
+			c.AccountID = parts[3]
+		}
+	}
+	return nil
+}
+
+func (c *Config) session(ask func(context.Context) (Credentials, time.Time, error)) {
+	s := &session{now: time.Now, ask: ask}
+	c.Credentials, c.Refused, c.temporary = s.credentials, s.refused, true
+}
+
 func credentialsFromEnv(getenv func(string) string) (CredentialSource, error) {
 	get := func(name string) setting {
 		return setting{name: name, value: strings.TrimSpace(getenv(name)), file: getenv(name + "_FILE")}
@@ -59,7 +140,7 @@ func credentialsFromEnv(getenv func(string) string) (CredentialSource, error) {
 	id, secret, token := get("ECI_ACCESS_KEY"), get("ECI_SECRET_KEY"), get("ECI_SECURITY_TOKEN")
 	var errs []error
 	if !id.set() {
-		errs = append(errs, errors.New("ECI_ACCESS_KEY is not set: set it to the ID of an access key, or ECI_ACCESS_KEY_FILE to a file that holds it"))
+		errs = append(errs, errors.New("ECI_ACCESS_KEY is not set: set it to the ID of an access key, or ECI_ACCESS_KEY_FILE to a file that holds it; without a key, set ALIBABA_CLOUD_ECS_METADATA to the RAM role of the instance, or "+strings.Join(oidcVariables, ", ")+" for RRSA"))
 	}
 	if !secret.set() {
 		errs = append(errs, errors.New("ECI_SECRET_KEY is not set: set it to the secret of the access key, or ECI_SECRET_KEY_FILE to a file that holds it"))

@@ -9,7 +9,6 @@ package eci
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -44,6 +43,10 @@ type Provider struct {
 	cfg       Config
 	client    *client
 	inventory *inventory
+	clock     clock.PassiveClock
+	market    market
+	// capabilities are those of the cloud with the settings for pods.
+	capabilities burstable.Capabilities
 }
 
 var _ providers.Provider = (*Provider)(nil)
@@ -60,7 +63,10 @@ func New(cfg Config) (*Provider, error) {
 			return nil, fmt.Errorf("quota of Alibaba Cloud ECI: %w", err)
 		}
 	}
-	return &Provider{cfg: cfg, client: newClient(&cfg, account), inventory: newInventory()}, nil
+	return &Provider{
+		cfg: cfg, client: newClient(&cfg, account), inventory: newInventory(), clock: clock.RealClock{},
+		capabilities: cfg.capabilities(),
+	}, nil
 }
 
 // Quota is the account's request quota, which every call is counted against.
@@ -72,8 +78,8 @@ func (p *Provider) Close() { p.client.transport.CloseIdleConnections() }
 // Name is "eci".
 func (p *Provider) Name() string { return Name }
 
-// Capabilities says what ECI can run.
-func (p *Provider) Capabilities() burstable.Capabilities { return Capabilities() }
+// Capabilities says what ECI can run, and what the settings add for every pod.
+func (p *Provider) Capabilities() burstable.Capabilities { return p.capabilities }
 
 // Location is the region and, where one is set, the zone.
 func (p *Provider) Location() providers.Location {
@@ -86,63 +92,6 @@ func (p *Provider) Check(ctx context.Context) error {
 	m.integer("Limit", 1)
 	var answer describeAnswer
 	return p.client.call(quota.With(ctx, quota.Listing), actionDescribe, reads, m, &answer)
-}
-
-// Create starts a group. The ClientToken, made of the pod's UID, lets the
-// service answer a repeated call with the first group. Where the members have
-// changed meanwhile, as a fresh service account token does, the service refuses
-// the token, and the first group is found by its tags.
-func (p *Provider) Create(ctx context.Context, spec *providers.GroupSpec) (string, error) {
-	if o := spec.Owner; o.ClusterUID != p.cfg.ClusterUID || o.NodeName != p.cfg.NodeName {
-		return "", &providers.Error{
-			Class: providers.Misconfigured, Operation: actionCreate, Code: "ForeignOwner",
-			Message: fmt.Sprintf("the group is for node %q of cluster %q, but this provider serves node %q of cluster %q", o.NodeName, o.ClusterUID, p.cfg.NodeName, p.cfg.ClusterUID),
-		}
-	}
-	if err := validate(spec); err != nil {
-		return "", err
-	}
-	var answer struct {
-		ContainerGroupID string `json:"ContainerGroupId"`
-		RequestID        string `json:"RequestId"`
-	}
-	err := p.client.call(ctx, actionCreate, writes, p.createRequest(spec), &answer)
-	if e := (*providers.Error)(nil); errors.As(err, &e) && e.Code == "IdempotentParameterMismatch" {
-		return p.created(ctx, spec.Owner, e)
-	}
-	if err != nil {
-		return "", err
-	}
-	if answer.ContainerGroupID == "" {
-		return "", &providers.Error{
-			Class: providers.Unknown, Operation: actionCreate, Code: "UnreadableAnswer",
-			Message: "the answer names no group", RequestID: answer.RequestID,
-		}
-	}
-	return answer.ContainerGroupID, nil
-}
-
-// created finds the group of a pod for which a group was made before.
-func (p *Provider) created(ctx context.Context, o providers.Owner, mismatch *providers.Error) (string, error) {
-	m := p.owned()
-	m.set(element("Tag", 2)+".Key", tagUID)
-	m.set(element("Tag", 2)+".Value", o.PodUID)
-	groups, err := p.describe(quota.With(ctx, quota.Confirming), m)
-	if err != nil {
-		// Whether there is a group is not known; asking again is right.
-		e := *mismatch
-		e.Class, e.Message = providers.Unknown, "a group was made for this pod before, but looking for it failed: "+err.Error()
-		return "", &e
-	}
-	for i := range groups {
-		if ownerOf(groups[i].Tags) == o {
-			return groups[i].ContainerGroupID, nil
-		}
-	}
-	e := *mismatch
-	e.Spent = true
-	e.Message = "a group was made for this pod before and is gone; ECI makes a second one only when it has forgotten the first"
-	return "", &e
 }
 
 // Delete ends and removes a group, whoever's it is: the ID must come from

@@ -23,6 +23,19 @@ func (m members) integer(name string, v int64) { m.values[name] = strconv.Format
 
 func (m members) boolean(name string, v bool) { m.values[name] = strconv.FormatBool(v) }
 
+// count adds a number that says something only above zero, flag a truth.
+func (m members) count(name string, v int64) {
+	if v > 0 {
+		m.integer(name, v)
+	}
+}
+
+func (m members) flag(name string, v bool) {
+	if v {
+		m.boolean(name, true)
+	}
+}
+
 // float writes plain decimals without needless zeros.
 func (m members) float(name string, v float64) {
 	m.values[name] = strconv.FormatFloat(v, 'f', -1, 64)

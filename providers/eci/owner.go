@@ -12,6 +12,8 @@ const (
 	// tagPodRest continues the name of a pod that is longer than one value.
 	tagPodRest = "autoburst.io/pod-rest"
 	tagUID     = "autoburst.io/pod-uid"
+	// tagInstead says why a group is on demand whose pod asks for spot first.
+	tagInstead = "autoburst.io/instead-of-spot"
 )
 
 type tag struct{ Key, Value string }
@@ -29,6 +31,15 @@ func ownerTags(o providers.Owner) []tag {
 		tags = append(tags, tag{tagPodRest, rest})
 	}
 	return tags
+}
+
+func valueOf(tags []tag, key string) string {
+	for _, t := range tags {
+		if t.Key == key {
+			return t.Value
+		}
+	}
+	return ""
 }
 
 func ownerOf(tags []tag) providers.Owner {

@@ -2,6 +2,9 @@ package eci
 
 import (
 	"encoding/json"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/autoburst/autoburst/providers"
 )
@@ -45,9 +48,9 @@ type podStateAnswer struct {
 }
 
 // tellsAll is whether the answer tells as much as a description would, of a
-// group that was described before: nothing waits for a reason that only events
-// explain, nothing has failed, and the init containers, which it does not show,
-// have ended.
+// group that was described before: nothing waits, was restarted or is not ready any
+// more for a reason that only events explain, nothing has failed, and the init
+// containers, which it does not show, have ended.
 func (a *statusAnswer) tellsAll(before *providers.GroupStatus) bool {
 	if before == nil || a.PodStatus == nil || len(a.PodStatus.ContainerStatuses) != len(before.Containers) {
 		return false
@@ -63,7 +66,12 @@ func (a *statusAnswer) tellsAll(before *providers.GroupStatus) bool {
 		return false
 	}
 	for i := range a.PodStatus.ContainerStatuses {
-		switch s := &a.PodStatus.ContainerStatuses[i].State; {
+		c := &a.PodStatus.ContainerStatuses[i]
+		at := slices.IndexFunc(before.Containers, func(was corev1.ContainerStatus) bool { return was.Name == c.Name })
+		if at < 0 || int32(c.RestartCount) > before.Containers[at].RestartCount || before.Containers[at].Ready && !bool(c.Ready) {
+			return false // why, the events say: a probe that failed, memory that ran out
+		}
+		switch s := &c.State; {
 		case s.Running != nil:
 		case s.Terminated != nil:
 			if s.Terminated.ExitCode != 0 {
@@ -90,6 +98,7 @@ func (a *statusAnswer) status(before *providers.GroupStatus) *providers.GroupSta
 	}
 	s := g.status()
 	s.CPUMillis, s.MemoryBytes, s.InitContainers = before.CPUMillis, before.MemoryBytes, before.InitContainers
+	s.ReclaimNotice = before.ReclaimNotice
 	return s
 }
 

@@ -30,7 +30,7 @@ func (c *Config) Plan() quota.Plan {
 			{Operation: actionDelete, Rules: changes},
 			{Operation: actionDescribe, Rules: perMinute(2000)},
 			{Operation: actionStatus, Rules: perMinute(10_000)},
-			{Operation: "DescribeContainerGroupEvents", Rules: perMinute(10_000)},
+			{Operation: actionEvents, Rules: perMinute(10_000)},
 			{Operation: actionLog, Rules: perMinute(500)},
 		},
 		Create: actionCreate, Delete: actionDelete,
@@ -41,8 +41,11 @@ func (c *Config) Plan() quota.Plan {
 // Else the ID of the access key, which is that of the agents beside this one as a
 // rule; a temporary key has another one for each, so then the security group.
 func (c *Config) account() string {
-	if c.AccountID != "" {
+	switch {
+	case c.AccountID != "":
 		return c.AccountID
+	case c.temporary:
+		return c.SecurityGroupID
 	}
 	if key, err := c.Credentials(); err == nil && key.SecurityToken == "" {
 		return key.AccessKeyID

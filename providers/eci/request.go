@@ -10,31 +10,24 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
 
 	"github.com/autoburst/autoburst/policy/burstable"
 	"github.com/autoburst/autoburst/providers"
 )
 
-// createRequest is the form of CreateContainerGroup for a pod. The same spec
-// always makes the same members, as the service compares them under one
-// ClientToken.
-func (p *Provider) createRequest(spec *providers.GroupSpec) members {
+// createRequest is the form of CreateContainerGroup for a pod that takes an offer.
+// The same spec and offer always make the same members, as the service compares them
+// under one ClientToken.
+func (p *Provider) createRequest(spec *providers.GroupSpec, settings *burstable.ECISettings, o *offer) members {
 	m := newMembers()
 	m.set("ClientToken", clientToken(spec.Owner.PodUID))
 	m.set("ContainerGroupName", groupName(spec.Owner.Namespace, spec.Owner.PodName))
-	m.set("VSwitchId", strings.Join(p.cfg.VSwitchIDs, ","))
-	if len(p.cfg.VSwitchIDs) > 1 {
-		m.set("ScheduleStrategy", "VSwitchOrdered")
-	}
-	m.set("SecurityGroupId", p.cfg.SecurityGroupID)
-	m.set("ResourceGroupId", p.cfg.ResourceGroupID)
-	m.set("RamRoleName", p.cfg.RAMRole)
+	m.addPlace(&p.cfg, settings)
 	m.set("RestartPolicy", string(spec.RestartPolicy))
-
-	want := sizeOf(spec)
-	size, _ := SpecFor(want) // validate has seen that there is one
-	m.float("Cpu", float64(size.MilliCPU)/1000)
-	m.float("Memory", float64(size.MemoryMiB)/1024)
+	m.addOffer(settings, o)
+	m.addSettings(settings)
+	m.addStorage(spec, settings)
 
 	if s := spec.TerminationGracePeriodSeconds; s != nil {
 		m.integer("TerminationGracePeriodSeconds", *s)
@@ -43,7 +36,7 @@ func (p *Provider) createRequest(spec *providers.GroupSpec) members {
 		m.integer("ActiveDeadlineSeconds", *s)
 	}
 	m.set("HostName", spec.Hostname)
-	for i, a := range spec.HostAliases {
+	for i, a := range slices.Concat(spec.HostAliases, settings.Hosts) {
 		at := element("HostAliase", i) // the published spelling
 		m.set(at+".Ip", a.IP)
 		m.list(at+".Hostname", a.Hostnames)
@@ -56,11 +49,10 @@ func (p *Provider) createRequest(spec *providers.GroupSpec) members {
 			m.set(at+".Value", s.Value)
 		}
 	}
-	for i, t := range ownerTags(spec.Owner) {
-		at := element("Tag", i)
-		m.set(at+".Key", t.Key)
-		m.set(at+".Value", t.Value)
+	if spec.ShareProcessNamespace {
+		m.boolean("ShareProcessNamespace", true)
 	}
+	m.addTags(spec.Owner, settings, o)
 	for i, c := range spec.RegistryCredentials {
 		at := element("ImageRegistryCredential", i)
 		m.set(at+".Server", registryHost(c.Server))
@@ -70,11 +62,12 @@ func (p *Provider) createRequest(spec *providers.GroupSpec) members {
 	for i := range spec.Volumes {
 		m.addVolume(element("Volume", i), &spec.Volumes[i])
 	}
-	for i := range spec.InitContainers {
-		m.addContainer(element("InitContainer", i), &spec.InitContainers[i], spec.SecurityContext, true)
+	inits, containers := arranged(spec)
+	for i := range inits {
+		m.addContainer(element("InitContainer", i), &inits[i], spec.SecurityContext, true)
 	}
-	for i := range spec.Containers {
-		m.addContainer(element("Container", i), &spec.Containers[i], spec.SecurityContext, false)
+	for i := range containers {
+		m.addContainer(element("Container", i), &containers[i], spec.SecurityContext, false)
 	}
 	return m
 }
@@ -185,6 +178,11 @@ func (m *members) addContainer(at string, c *providers.Container, pod *corev1.Po
 	if size.MemoryBytes > 0 {
 		m.float(at+".Memory", float64(size.MemoryBytes)/(1<<30))
 	}
+	if n := burstable.GPUs(&c.Resources); n > 0 {
+		m.integer(at+".Gpu", n)
+	}
+	m.set(at+".TerminationMessagePath", c.TerminationMessagePath)
+	m.set(at+".TerminationMessagePolicy", string(c.TerminationMessagePolicy))
 	m.addSecurity(at, c.SecurityContext, pod, init)
 	if init {
 		return // has neither probes nor hooks nor a terminal
@@ -329,7 +327,11 @@ func sizeOf(spec *providers.GroupSpec) burstable.Size {
 		pod.Containers = append(pod.Containers, corev1.Container{Resources: spec.Containers[i].Resources})
 	}
 	for i := range spec.InitContainers {
-		pod.InitContainers = append(pod.InitContainers, corev1.Container{Resources: spec.InitContainers[i].Resources})
+		c := corev1.Container{Resources: spec.InitContainers[i].Resources}
+		if spec.InitContainers[i].Sidecar {
+			c.RestartPolicy = ptr.To(corev1.ContainerRestartPolicyAlways)
+		}
+		pod.InitContainers = append(pod.InitContainers, c)
 	}
 	return burstable.SizeOf(&pod)
 }

@@ -13,13 +13,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
 
+	"github.com/autoburst/autoburst/policy/burstable"
 	"github.com/autoburst/autoburst/providers"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
-
-func ptr[T any](v T) *T { return &v }
 
 func testProvider(t *testing.T) *Provider {
 	t.Helper()
@@ -45,22 +45,22 @@ func smallSpec() *providers.GroupSpec {
 func fullSpec() *providers.GroupSpec {
 	s := smallSpec()
 	s.RestartPolicy = corev1.RestartPolicyNever
-	s.TerminationGracePeriodSeconds = ptr(int64(60))
-	s.ActiveDeadlineSeconds = ptr(int64(3600))
+	s.TerminationGracePeriodSeconds = ptr.To(int64(60))
+	s.ActiveDeadlineSeconds = ptr.To(int64(3600))
 	s.Hostname = "web-0"
 	s.HostAliases = []corev1.HostAlias{{IP: "10.1.1.1", Hostnames: []string{"db", "db.local"}}}
 	s.DNS = &providers.DNS{
 		Nameservers: []string{"10.96.0.10"}, Searches: []string{"default.svc.cluster.local", "svc.cluster.local"},
-		Options: []corev1.PodDNSConfigOption{{Name: "ndots", Value: ptr("5")}, {Name: "rotate"}},
+		Options: []corev1.PodDNSConfigOption{{Name: "ndots", Value: ptr.To("5")}, {Name: "rotate"}},
 	}
 	s.SecurityContext = &corev1.PodSecurityContext{
-		RunAsUser: ptr(int64(1000)), RunAsGroup: ptr(int64(3000)), RunAsNonRoot: ptr(true),
+		RunAsUser: ptr.To(int64(1000)), RunAsGroup: ptr.To(int64(3000)), RunAsNonRoot: ptr.To(true),
 		Sysctls: []corev1.Sysctl{{Name: "net.core.somaxconn", Value: "1024"}},
 	}
 	s.RegistryCredentials = []providers.RegistryCredential{{Server: "https://registry.example.com/v1/", Username: "robot", Password: "registry-password"}}
 	s.Volumes = []providers.Volume{
 		{Name: "scratch", EmptyDir: &corev1.EmptyDirVolumeSource{}},
-		{Name: "shm", EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory, SizeLimit: ptr(resource.MustParse("256Mi"))}},
+		{Name: "shm", EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory, SizeLimit: ptr.To(resource.MustParse("256Mi"))}},
 		{Name: "config", Files: &providers.Files{Items: []providers.File{{Path: "app.conf", Data: []byte("a=1\n"), Mode: 0o644}, {Path: "dir/empty", Mode: 0o400}}}},
 		{Name: "nothing", Files: &providers.Files{Secret: true}},
 	}
@@ -93,7 +93,7 @@ func fullSpec() *providers.GroupSpec {
 				PreStop:   &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"sh", "-c", "sleep 5"}}},
 			},
 			SecurityContext: &corev1.SecurityContext{
-				RunAsUser: ptr(int64(0)), RunAsNonRoot: ptr(false), ReadOnlyRootFilesystem: ptr(true),
+				RunAsUser: ptr.To(int64(0)), RunAsNonRoot: ptr.To(false), ReadOnlyRootFilesystem: ptr.To(true),
 				Capabilities: &corev1.Capabilities{Add: []corev1.Capability{"NET_ADMIN"}},
 			},
 			Stdin: true, StdinOnce: true, TTY: true,
@@ -107,18 +107,52 @@ func fullSpec() *providers.GroupSpec {
 	return s
 }
 
+// annotatedSpec is a pod with every annotation that goes with the others, a sidecar,
+// a GPU and a large disk.
+func annotatedSpec() *providers.GroupSpec {
+	s := smallSpec()
+	s.ShareProcessNamespace = true
+	s.Annotations = map[string]string{"unrelated": "x"}
+	carried, _, _ := burstable.ECIAnnotationTable()
+	for _, a := range carried {
+		s.Annotations[a.Key] = a.Example
+	}
+	for key, value := range map[string]string{
+		"eci-use-specs": "ecs.gn7i-c8g1.2xlarge,ecs.gn6i-c8g1.2xlarge,8-16Gi", "eci-spot-strategy": "SpotWithPriceLimit",
+		"eci-schedule-strategy": "VSwitchRandom",
+	} {
+		s.Annotations["k8s.aliyun.com/"+key] = value
+	}
+	delete(s.Annotations, "k8s.aliyun.com/eci-compute-category")
+	delete(s.Annotations, "k8s.aliyun.com/eci-eip-instanceid")
+	s.InitContainers = []providers.Container{
+		{Name: "init", Image: "busybox"},
+		{Name: "proxy", Image: "envoy", Sidecar: true, ReadinessProbe: &corev1.Probe{ProbeHandler: corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromInt32(15021)}}}},
+		{Name: "logs", Image: "fluent-bit", Sidecar: true},
+	}
+	s.Containers[0].Resources.Limits = corev1.ResourceList{"nvidia.com/gpu": resource.MustParse("1"), corev1.ResourceEphemeralStorage: resource.MustParse("100Gi")}
+	s.Containers[0].TerminationMessagePath = "/tmp/why"
+	s.Containers[0].TerminationMessagePolicy = corev1.TerminationMessageFallbackToLogsOnError
+	return s
+}
+
 func TestCreateRequest(t *testing.T) {
 	dotted := smallSpec()
 	dotted.Owner.PodName = strings.Repeat("long.name-", 20) + "end"
-	tests := map[string]*providers.GroupSpec{"small": smallSpec(), "full": fullSpec(), "long-name": dotted}
+	tests := map[string]*providers.GroupSpec{"small": smallSpec(), "full": fullSpec(), "long-name": dotted, "annotated": annotatedSpec()}
 	for name, spec := range tests {
 		t.Run(name, func(t *testing.T) {
 			if err := validate(spec); err != nil {
 				t.Fatal(err)
 			}
 			p := testProvider(t)
-			form := p.createRequest(spec)
-			if diff := cmp.Diff(form.values, p.createRequest(spec).values); diff != "" {
+			settings, wrong := burstable.ECI(spec.Annotations, &p.capabilities)
+			if len(wrong) > 0 {
+				t.Fatal(wrong)
+			}
+			first := offersFor(&settings, sizeOf(spec))[0]
+			form := p.createRequest(spec, &settings, &first)
+			if diff := cmp.Diff(form.values, p.createRequest(spec, &settings, &first).values); diff != "" {
 				t.Errorf("the same pod makes different requests:\n%s", diff)
 			}
 			var b strings.Builder

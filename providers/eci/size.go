@@ -18,25 +18,44 @@ type Spec struct {
 // 2025-11-04).
 var sizes = burstable.Sizes{Offers: &burstable.Offers{
 	Rows: []burstable.Offer{
-		offer(250, 0.5, 1),
-		offer(500, 1, 2),
-		offer(1000, 2, 4, 8),
-		offer(2000, 1, 2, 4, 8, 16),
-		offer(4000, 2, 4, 8, 16, 32),
-		offer(8000, 4, 8, 16, 32, 64),
-		offer(12000, 12, 24, 48, 96),
-		offer(16000, 16, 32, 64, 128),
-		offer(24000, 24, 48, 96, 192),
-		offer(32000, 32, 64, 128, 256),
-		offer(52000, 96, 192, 384),
-		offer(64000, 128, 256, 512),
+		offerOf(250, 0.5, 1),
+		offerOf(500, 1, 2),
+		offerOf(1000, 2, 4, 8),
+		offerOf(2000, 1, 2, 4, 8, 16),
+		offerOf(4000, 2, 4, 8, 16, 32),
+		offerOf(8000, 4, 8, 16, 32, 64),
+		offerOf(12000, 12, 24, 48, 96),
+		offerOf(16000, 16, 32, 64, 128),
+		offerOf(24000, 24, 48, 96, 192),
+		offerOf(32000, 32, 64, 128, 256),
+		offerOf(52000, 96, 192, 384),
+		offerOf(64000, 128, 256, 512),
 	},
 	Default:      burstable.Size{MilliCPU: 2000, MemoryBytes: 4 << 30},
 	CPUWeight:    2772,
 	MemoryWeight: 345.6,
 }}
 
-func offer(milliCPU int64, gib ...float64) burstable.Offer {
+// spotOffers are those of the sizes that are sold as spot instances (the same page):
+// from 2 vCPUs, and none with less memory than 1 GiB for each.
+var spotOffers = burstable.Offers{
+	Rows: []burstable.Offer{
+		offerOf(2000, 2, 4, 8, 16),
+		offerOf(4000, 4, 8, 16, 32),
+		offerOf(8000, 8, 16, 32, 64),
+		offerOf(12000, 12, 24, 48, 96),
+		offerOf(16000, 16, 32, 64, 128),
+		offerOf(24000, 24, 48, 96, 192),
+		offerOf(32000, 32, 64, 128, 256),
+		offerOf(52000, 96, 192, 384),
+		offerOf(64000, 128, 256, 512),
+	},
+	Default:      sizes.Offers.Default,
+	CPUWeight:    sizes.Offers.CPUWeight,
+	MemoryWeight: sizes.Offers.MemoryWeight,
+}
+
+func offerOf(milliCPU int64, gib ...float64) burstable.Offer {
 	o := burstable.Offer{MilliCPU: milliCPU}
 	for _, g := range gib {
 		o.MemoryBytes = append(o.MemoryBytes, int64(g*(1<<30)))

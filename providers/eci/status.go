@@ -1,6 +1,7 @@
 package eci
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -24,6 +25,8 @@ type groupAnswer struct {
 	IntranetIP         string `json:"IntranetIp"`
 	CPU                number `json:"Cpu"`
 	Memory             number
+	InstanceType       string
+	SpotStrategy       string
 	Tags               []tag
 	InitContainers     []containerAnswer
 	Containers         []containerAnswer
@@ -114,8 +117,12 @@ const statusTerminating = "Terminating"
 var serviceReasons = map[string]bool{
 	"NoStock": true, "StockExhaust": true, "StockClose": true, "InsufficientBalance": true,
 	"FailedScheduling": true, "UnknownError": true, "DiskCapacityQuotaFull": true, "AttachDiskFailed": true,
-	"CpuOptionsNotSupported": true, "CpuOptionsNotValid": true, "SpotToBeReleased": true,
+	"CpuOptionsNotSupported": true, "CpuOptionsNotValid": true, reasonReclaim: true,
 }
+
+// reasonReclaim is that of the event that comes some minutes before the machine of a
+// spot instance is taken away.
+const reasonReclaim = "SpotToBeReleased"
 
 // stockReasons are those of them that tell of a lack of machines.
 var stockReasons = map[string]bool{"NoStock": true, "StockExhaust": true, "StockClose": true}
@@ -128,6 +135,9 @@ func (g *groupAnswer) group() providers.Group {
 		Status:   g.status(),
 	}
 }
+
+// spot is whether the cloud may take the group's machine away.
+func (g *groupAnswer) spot() bool { return g.SpotStrategy != "" && g.SpotStrategy != "NoSpot" }
 
 // status is nil for a state that is not published.
 func (g *groupAnswer) status() *providers.GroupStatus {
@@ -158,15 +168,26 @@ func (g *groupAnswer) status() *providers.GroupStatus {
 	for i := range g.Containers {
 		s.Containers = append(s.Containers, g.Containers[i].status(g.ContainerGroupID, waiting))
 	}
+	if why := valueOf(g.Tags, tagInstead); why != "" {
+		s.Events = append(s.Events, providers.Event{
+			Reason: "SpotFallback", Message: "The container group runs on demand in place of a spot instance: " + why + ".",
+			Count: 1, First: g.CreationTime.Time, Last: g.CreationTime.Time,
+		})
+	}
 	for _, e := range g.Events {
 		s.Events = append(s.Events, providers.Event{
 			Warning: e.Type == corev1.EventTypeWarning, Reason: e.Reason, Message: e.Message,
 			Count: max(1, int32(e.Count)), First: e.FirstTimestamp.Time, Last: e.LastTimestamp.Time,
 		})
+		if e.Reason == reasonReclaim {
+			s.ReclaimNotice = cmp.Or(e.Message, "ECI takes the machine of the container group away soon.")
+		}
 		if serviceReasons[e.Reason] && phase != providers.GroupRunning && phase != providers.GroupSucceeded {
 			s.Reason, s.Message = e.Reason, e.Message // the newest comes last
 			if g.Status == "ScheduleFailed" && stockReasons[e.Reason] {
-				s.Refused = providers.OutOfStock
+				if s.Refused = providers.OutOfStock; g.spot() || g.InstanceType != "" {
+					s.Refused = providers.NoSuchStock
+				}
 			}
 		}
 	}

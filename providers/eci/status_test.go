@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/autoburst/autoburst/providers"
 )
@@ -53,22 +54,22 @@ func TestGroup(t *testing.T) {
 		Status: &providers.GroupStatus{
 			Phase: providers.GroupRunning, PodIP: "172.16.0.1", CPUMillis: 2000, MemoryBytes: 4.5 * (1 << 30),
 			InitContainers: []corev1.ContainerStatus{{
-				Name: "init", Image: "busybox", RestartCount: 1, Ready: true, Started: ptr(false), ContainerID: "eci://eci-1/init",
+				Name: "init", Image: "busybox", RestartCount: 1, Ready: true, Started: ptr.To(false), ContainerID: "eci://eci-1/init",
 				State:                terminated("init", 0, 0, "completed", utc(15, 0, 5), utc(15, 0, 6)),
 				LastTerminationState: terminated("init", 2, 0, "Error", time.Time{}, time.Time{}),
 			}},
 			Containers: []corev1.ContainerStatus{
 				{
-					Name: "web", Image: "nginx", RestartCount: 3, Ready: true, Started: ptr(true), ContainerID: "eci://eci-1/web",
+					Name: "web", Image: "nginx", RestartCount: 3, Ready: true, Started: ptr.To(true), ContainerID: "eci://eci-1/web",
 					State:                corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(utc(15, 1, 0))}},
 					LastTerminationState: terminated("web", 137, 9, "OOMKilled", utc(15, 0, 10), utc(15, 0, 50)),
 				},
 				{
-					Name: "loop", Image: "app", RestartCount: 5, Started: ptr(false),
+					Name: "loop", Image: "app", RestartCount: 5, Started: ptr.To(false),
 					State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff", Message: "Back-off 5m0s restarting failed container"}},
 				},
 				{
-					Name: "later", Image: "app", Started: ptr(false),
+					Name: "later", Image: "app", Started: ptr.To(false),
 					State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}},
 				},
 			},

@@ -26,9 +26,12 @@ func validate(spec *providers.GroupSpec) error {
 	if len(spec.Containers) == 0 {
 		return refuse("spec.containers", "is empty")
 	}
-	size := sizeOf(spec)
-	if _, ok := SpecFor(size); !ok {
-		return refuse("spec.containers", "ask for %dm of cpu and %d bytes of memory together; ECI has no size that holds both", size.MilliCPU, size.MemoryBytes)
+	if dns := spec.DNS; dns != nil {
+		for what, n := range map[string]int{"nameservers": len(dns.Nameservers), "searches": len(dns.Searches), "options": len(dns.Options)} {
+			if n > maxDNS {
+				return refuse("spec.dnsConfig."+what, "has %d entries with those of the cluster; ECI allows at most %d", n, maxDNS)
+			}
+		}
 	}
 	for i := range spec.Volumes {
 		v := &spec.Volumes[i]
@@ -63,7 +66,11 @@ func validateContainer(field string, c *providers.Container, refuse func(field, 
 	if n := len(c.Image); n == 0 || n > maxImageLength {
 		return refuse(field+".image", "has %d characters; ECI takes 1 to %d", n, maxImageLength)
 	}
-	if n := len(c.Env); n > maxEnv {
+	n := len(c.Env)
+	if c.Sidecar {
+		n += sidecarEnv
+	}
+	if n > maxEnv {
 		return refuse(field+".env", "has %d variables with those of envFrom and of Services; ECI allows at most %d (spec.enableServiceLinks: false leaves those of Services out)", n, maxEnv)
 	}
 	for _, e := range c.Env {

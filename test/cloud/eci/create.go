@@ -23,6 +23,7 @@ type tokenUse struct {
 	members string // everything that must not differ
 	target  string
 	answer  map[string]any
+	refusal *apiError // with Options.RememberRefusals
 }
 
 // unsigned are the members that differ between two sendings of one request.
@@ -50,10 +51,16 @@ func (s *Server) once(c *call, do func() (map[string]any, *apiError)) (map[strin
 		if use.members != members {
 			return nil, refuse(http.StatusBadRequest, "IdempotentParameterMismatch", "The request uses the same client token as a previous, but non-identical request. Do not reuse a client token with different requests, unless the requests are identical.")
 		}
+		if use.refusal != nil {
+			return nil, use.refusal
+		}
 		return maps.Clone(use.answer), nil
 	}
 	answer, err := do()
 	if err != nil {
+		if s.opts.RememberRefusals {
+			s.tokens[key] = tokenUse{at: now, members: members, refusal: err}
+		}
 		return nil, err
 	}
 	s.tokens[key] = tokenUse{at: now, members: members, target: c.target, answer: maps.Clone(answer)}
@@ -117,6 +124,9 @@ func (s *Server) newGroup(c *call) (*group, *apiError) {
 	if req.str("ScheduleStrategy") == "VSwitchRandom" {
 		subnets = shuffled(subnets)
 	}
+	if err := s.checkExtras(req, candidates); err != nil {
+		return nil, err
+	}
 	failure, err := s.findMachine(g, subnets, candidates)
 	if err != nil {
 		return nil, err
@@ -127,6 +137,7 @@ func (s *Server) newGroup(c *call) (*group, *apiError) {
 	if err := g.takeAddress(c.action, subnets); err != nil {
 		return nil, err
 	}
+	s.takeInternetAddress(g)
 	g.spec = g.simSpec(failure)
 	return g, nil
 }
@@ -254,6 +265,7 @@ func checkGroup(req *member) *apiError {
 		{"SpotStrategy", []string{"NoSpot", "SpotAsPriceGo", "SpotWithPriceLimit"}},
 		{"ScheduleStrategy", []string{"VSwitchOrdered", "VSwitchRandom"}},
 		{"CpuArchitecture", []string{"AMD64", "ARM64"}},
+		{"SpotDuration", []string{"0", "1"}},
 	} {
 		if err := oneOf(req, e.path, e.allowed); err != nil {
 			return err

@@ -53,6 +53,13 @@ func (g *gate) setRates(r Rates) {
 	g.rates, g.recent, g.buckets = r, map[string][]time.Time{}, map[string]*bucketLevel{}
 }
 
+// addKey adds a key to the account.
+func (g *gate) addKey(k AccessKey) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.keys[k.ID] = k
+}
+
 // admit lets a call in or says why not, and names its action and principal.
 func (g *gate) admit(r *http.Request, c *call) *apiError {
 	form := c.form
@@ -103,6 +110,8 @@ func (g *gate) key(c *call) (AccessKey, *apiError) {
 		return key, refuse(http.StatusNotFound, "InvalidAccessKeyId.NotFound", "Specified access key is not found.")
 	case key.Inactive:
 		return key, refuse(http.StatusBadRequest, "InvalidAccessKeyId.Inactive", "Specified access key is disabled.")
+	case !key.Expires.IsZero() && !g.now().Before(key.Expires):
+		return key, refuse(http.StatusBadRequest, "InvalidSecurityToken.Expired", "Specified SecurityToken is expired.")
 	case key.SecurityToken != c.form.Get("SecurityToken"):
 		return key, refuse(http.StatusBadRequest, "InvalidSecurityToken.MismatchWithAccessKey", "Specified SecurityToken does not belong to the access key.")
 	}

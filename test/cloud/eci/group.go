@@ -15,6 +15,7 @@ type group struct {
 	req             *member // as it was created; not changed
 	subnet          *subnet
 	ip              netip.Addr
+	internetIP      string
 	securityGroup   string
 	instanceType    string
 	size            size
@@ -118,6 +119,7 @@ func (g *group) simContainer(c *member) sim.Container {
 		Name: c.str("Name"), Image: c.str("Image"), Command: c.strings("Command"), Args: c.strings("Arg"),
 		PreStop: c.strings("LifecyclePreStopHandlerExec"),
 	}
+	orderOf(c, &out)
 	if c.has("ReadinessProbe") {
 		out.ReadyAfter = time.Duration(c.integer("ReadinessProbe.InitialDelaySeconds")) * time.Second
 	}

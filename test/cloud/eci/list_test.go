@@ -254,7 +254,7 @@ func TestAnswersHoldPublishedMembersOnly(t *testing.T) {
 		"Tag.1.Key", "k", "HostAliase.1.Ip", "10.0.0.9", "HostAliase.1.Hostname.1", "h", "DnsPolicy", "None",
 		"DnsConfig.NameServer.1", "10.0.0.2", "DnsConfig.Search.1", "s", "DnsConfig.Option.1.Name", "ndots",
 		"SecurityContext.Sysctl.1.Name", "n", "SecurityContext.Sysctl.1.Value", "1", "EphemeralStorage", "20", "ResourceGroupId", "rg-1",
-		"ComputeCategory.1", "general", "RamRoleName", "r", "SpotStrategy", "SpotWithPriceLimit", "SpotPriceLimit", "0.5")
+		"RamRoleName", "r", "SpotStrategy", "SpotWithPriceLimit", "SpotPriceLimit", "0.5")
 	c.clock.Step(20 * time.Second)
 	for _, g := range c.server.Fleet().Groups() {
 		if err := g.Exit("nginx", 1); err != nil {

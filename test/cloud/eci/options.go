@@ -27,6 +27,11 @@ type Options struct {
 	NonceWindow time.Duration
 	// TokenRetention is how long a ClientToken is remembered; zero is 24 h.
 	TokenRetention time.Duration
+	// RememberRefusals makes the service remember a refusal under the ClientToken of
+	// the request, as it does a success; whether it does is not published.
+	RememberRefusals bool
+	// EIPs are public addresses of the account that groups may be given, by their ids.
+	EIPs map[string]netip.Addr
 	// MaxURL bounds a request's URL in bytes, as a proxy does; zero does not.
 	MaxURL int
 	// Rates throttles the account; the zero value does not.
@@ -56,7 +61,9 @@ type AccessKey struct {
 	ID, Secret string
 	// SecurityToken is the token of a temporary key; empty for a lasting one.
 	SecurityToken string
-	Inactive      bool
+	// Expires is when a temporary key ends; zero is never.
+	Expires  time.Time
+	Inactive bool
 }
 
 // Region is one region in which the account may run groups.

@@ -51,8 +51,22 @@ var instanceTypes = func() map[string]size {
 			out[family+name] = size{cpu, cpu * gib}
 		}
 	}
+	for name, t := range gpuTypes {
+		out[name] = t.size
+	}
 	return out
 }()
+
+// gpuTypes are some of the types with GPUs.
+var gpuTypes = map[string]struct {
+	size size
+	gpus int
+}{
+	"ecs.gn6i-c4g1.xlarge":  {size{4, 15}, 1},
+	"ecs.gn6i-c8g1.2xlarge": {size{8, 31}, 1},
+	"ecs.gn6v-c8g1.8xlarge": {size{32, 128}, 4},
+	"ecs.gn7i-c8g1.2xlarge": {size{8, 30}, 1},
+}
 
 // groupSize is the size that a request asks for and the size it gets.
 //

@@ -171,7 +171,7 @@ func (g *group) view(st sim.State, withEvents bool) groupView {
 		v.SpotStrategy = req.str("SpotStrategy")
 	}
 	if st.Phase != sim.Scheduling && st.Phase != sim.ScheduleFailed {
-		v.EniInstanceID, v.IntranetIP = g.eni, g.ip.String()
+		v.EniInstanceID, v.IntranetIP, v.InternetIP = g.eni, g.ip.String(), g.internetIP
 	}
 	switch st.Phase {
 	case sim.Succeeded:

@@ -21,6 +21,10 @@ type container struct {
 	pullDelay  time.Duration
 	stopAfter  time.Duration
 
+	launched  bool // its turn to start has come
+	stopping  bool // told to end
+	dismissed bool // a sidecar that has nobody to serve any more
+
 	host     *hostProcess // nil when simulated or not running
 	logs     *logBuffer
 	prevLogs *logBuffer
@@ -37,6 +41,7 @@ func newContainers(specs []Container, init bool, waiting string) []*container {
 // begin is the start of a process.
 func (c *container) begin(now time.Time, maxLog int) {
 	c.attempts++
+	c.stopping = false
 	c.turn(Status{Run: Processing, StartedAt: now})
 	c.prevLogs, c.logs = c.logs, newLogBuffer(maxLog)
 }
@@ -69,6 +74,7 @@ func (c *container) turn(to Status) {
 func (c *container) reset() {
 	c.turn(Status{Run: Waiting, Reason: c.waiting})
 	c.ready, c.backedOff = false, false
+	c.launched, c.dismissed = false, false
 	c.crashDelay, c.pullDelay = 0, 0
 }
 

@@ -46,6 +46,7 @@ type Group struct {
 	pulled    map[string]bool // images that the machine has
 	bill      *BillingEntry
 	stopped   func(now time.Time) // called once no process is left, while stopping
+	grace     time.Duration       // of each process, while stopping
 
 	queue    taskQueue
 	sequence int

@@ -47,15 +47,13 @@ func (g *Group) startContainers(now time.Time) {
 	g.startApps(now)
 }
 
-func (g *Group) startApps(now time.Time) {
-	for _, c := range g.apps {
-		c.current.Reason = "ContainerCreating"
-		g.pull(now, c)
-	}
-}
+func (g *Group) startApps(now time.Time) { g.launch(now) }
 
 // pull makes sure that the machine has the container's image.
 func (g *Group) pull(now time.Time, c *container) {
+	if c.dismissed {
+		return
+	}
 	name, image, t := c.spec.Name, c.spec.Image, g.fleet.cfg.Timing
 	if g.pulled[image] {
 		g.event(now, Normal, "Pulled", fmt.Sprintf("Container image %q already present on machine", image), name)
@@ -128,10 +126,12 @@ func (g *Group) run(now time.Time, c *container) {
 			if c.attempts == run && c.current.Run == Processing {
 				c.ready = true
 				g.touch(now)
+				g.launch(now)
 			}
 		})
-	} else {
-		c.ready = !c.init
+	} else if !c.init {
+		c.ready = true
+		g.launch(now)
 	}
 
 	if g.fleet.cfg.HostCommands && hostProgram(c.spec.Command) != "" {
@@ -176,6 +176,9 @@ func (g *Group) exited(now time.Time, c *container, t Termination) {
 		c.host.kill()
 		c.host = nil
 	}
+	if c.spec.IgnoreExitCode && t.ExitCode != 0 {
+		t = ignored(t)
+	}
 	c.end(now, t)
 	g.touch(now)
 	if g.stopped != nil {
@@ -183,6 +186,8 @@ func (g *Group) exited(now time.Time, c *container, t Termination) {
 		return
 	}
 	switch {
+	case c.dismissed:
+		g.checkEnded(now)
 	case c.init && t.ExitCode == 0:
 		g.nextInit(now, c)
 	case c.init && g.spec.RestartPolicy == Never:
@@ -190,6 +195,7 @@ func (g *Group) exited(now time.Time, c *container, t Termination) {
 	case c.init, g.spec.RestartPolicy.restarts(t.ExitCode):
 		g.restartContainer(now, c)
 	default:
+		g.launch(now)
 		g.checkEnded(now)
 	}
 }
@@ -230,8 +236,14 @@ func (g *Group) restartContainer(now time.Time, c *container) {
 
 // checkEnded ends the group when every container has ended for good.
 func (g *Group) checkEnded(now time.Time) {
+	if g.dismissSidecars(now) {
+		return // their ends come here
+	}
 	phase := Succeeded
 	for _, c := range g.apps {
+		if c.dismissed && c.current.Run == Terminated && c.current.ExitCode == 0 {
+			continue
+		}
 		if c.current.Run != Terminated || g.spec.RestartPolicy.restarts(c.current.ExitCode) {
 			return
 		}
@@ -304,13 +316,9 @@ func (g *Group) wind(p Phase, grace time.Duration, then func(now time.Time)) {
 	g.queue = nil
 	g.setPhase(now, p)
 	g.touch(now)
-	g.stopped = then
+	g.stopped, g.grace = then, grace
 	for _, c := range g.all() {
-		if c.current.Run == Processing {
-			c.ready = false
-			g.event(now, Normal, "Killing", "Stopping container "+c.spec.Name, c.spec.Name)
-			g.terminate(now, c, grace)
-		}
+		c.stopping = false
 	}
 	g.checkStopped(now)
 }
@@ -349,10 +357,8 @@ func (g *Group) terminate(now time.Time, c *container, grace time.Duration) {
 }
 
 func (g *Group) checkStopped(now time.Time) {
-	for _, c := range g.all() {
-		if c.current.Run == Processing {
-			return
-		}
+	if g.stopNext(now) {
+		return
 	}
 	then := g.stopped
 	if then == nil {

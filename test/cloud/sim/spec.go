@@ -61,6 +61,15 @@ type Container struct {
 	Env           []EnvVar
 	// ReadyAfter is the time from start to ready; zero is at once.
 	ReadyAfter time.Duration
+	// LaunchPriority orders the start of the group's containers, the highest first: the
+	// next ones start when all before them are ready. ExitPriority orders their end,
+	// the highest first.
+	LaunchPriority, ExitPriority int
+	// Sidecar marks a container that is ended by force when all others have ended for
+	// good.
+	Sidecar bool
+	// IgnoreExitCode makes every end of the container a success.
+	IgnoreExitCode bool
 	// PreStop is the command that runs before SIGTERM. It is never run, but a
 	// `sleep N` in it takes its time out of the grace period.
 	PreStop []string
