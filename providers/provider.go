@@ -148,6 +148,15 @@ type Volume struct {
 	// Files is the content of a ConfigMap, Secret, downward API or projected
 	// volume.
 	Files *Files
+	// AzureFile is a share of Azure Files.
+	AzureFile *AzureFile
+}
+
+// AzureFile is a share of Azure Files, and the storage account that opens it.
+type AzureFile struct {
+	Share                   string
+	AccountName, AccountKey string
+	ReadOnly                bool
 }
 
 // Files are the files of a volume.
@@ -216,7 +225,11 @@ type GroupStatus struct {
 	// Reclaimed is whether the group failed because the cloud took its machine
 	// away, as it does with spot instances.
 	Reclaimed bool
-	PodIP     string
+	// Spot is whether the cloud may take the group's machine away at any time, and
+	// gives it another. Displaced is whether it has none at present: every container
+	// waits, and for no reason of its own. So it is too before the first one runs.
+	Spot, Displaced bool
+	PodIP           string
 	// CPU and Memory are the sizes that the cloud bills, zero where unknown.
 	CPUMillis   int64
 	MemoryBytes int64

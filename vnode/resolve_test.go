@@ -218,6 +218,7 @@ func TestVolumes(t *testing.T) {
 		&corev1.ConfigMap{ObjectMeta: object("settings"), Data: map[string]string{"b.conf": "two", "a.conf": "one"}, BinaryData: map[string][]byte{"raw": {0, 1}}},
 		&corev1.Secret{ObjectMeta: object("login"), Data: map[string][]byte{"password": []byte("hunter2")}},
 		&corev1.ConfigMap{ObjectMeta: object("kube-root-ca.crt"), Data: map[string]string{"ca.crt": "PEM"}},
+		&corev1.Secret{ObjectMeta: object("storage"), Data: map[string][]byte{"azurestorageaccountname": []byte("shop\n"), "azurestorageaccountkey": []byte("a2V5")}},
 	}
 	file := func(path, data string, mode int32) providers.File {
 		return providers.File{Path: path, Data: []byte(data), Mode: mode}
@@ -251,8 +252,14 @@ func TestVolumes(t *testing.T) {
 			{ConfigMap: &corev1.ConfigMapProjection{LocalObjectReference: local("settings"), Items: []corev1.KeyToPath{{Key: "a.conf", Path: "x"}}}},
 			{Secret: &corev1.SecretProjection{LocalObjectReference: local("login"), Items: []corev1.KeyToPath{{Key: "password", Path: "x"}}}},
 		}}}, want: providers.Volume{Files: &providers.Files{Secret: true, Items: []providers.File{file("x", "hunter2", 0o644)}}}},
-		"hostPath": {source: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/"}}, unsupported: "spec.volumes[0]"},
-		"a bundle": {source: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{{ClusterTrustBundle: &corev1.ClusterTrustBundleProjection{}}}}}, unsupported: "spec.volumes[0].projected.sources[0]"},
+		"azureFile": {source: corev1.VolumeSource{AzureFile: &corev1.AzureFileVolumeSource{SecretName: "storage", ShareName: "data", ReadOnly: true}},
+			want: providers.Volume{AzureFile: &providers.AzureFile{Share: "data", AccountName: "shop", AccountKey: "a2V5", ReadOnly: true}}},
+		"azureFile by its driver": {source: corev1.VolumeSource{CSI: &corev1.CSIVolumeSource{Driver: "file.csi.azure.com", VolumeAttributes: map[string]string{"secretName": "storage", "shareName": "data"}}},
+			want: providers.Volume{AzureFile: &providers.AzureFile{Share: "data", AccountName: "shop", AccountKey: "a2V5"}}},
+		"azureFile without its secret": {source: corev1.VolumeSource{AzureFile: &corev1.AzureFileVolumeSource{SecretName: "none", ShareName: "data"}}, missing: `MountVolume.SetUp failed for volume "v": secret "none" not found`},
+		"azureFile of another secret":  {source: corev1.VolumeSource{AzureFile: &corev1.AzureFileVolumeSource{SecretName: "login", ShareName: "data"}}, missing: `secret "login" has no key "azurestorageaccountname"`},
+		"hostPath":                     {source: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/"}}, unsupported: "spec.volumes[0]"},
+		"a bundle":                     {source: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{{ClusterTrustBundle: &corev1.ClusterTrustBundleProjection{}}}}}, unsupported: "spec.volumes[0].projected.sources[0]"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod := testPod("web", func(p *corev1.Pod) {

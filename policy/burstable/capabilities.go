@@ -12,6 +12,8 @@ type Capabilities struct {
 	Limits Limits `json:"limits"`
 	// Sizes are those that the cloud sells; nil where they are not known.
 	Sizes *Sizes `json:"sizes,omitempty"`
+	// ACI is set by virtual nodes of Azure Container Instances.
+	ACI *ACINode `json:"aci,omitempty"`
 }
 
 // Has tells whether the cloud carries out f.
@@ -102,6 +104,9 @@ const (
 	NestedFilePaths Feature = "NestedFilePaths"
 	// SubPath mounts a part of a volume.
 	SubPath Feature = "SubPath"
+	// AzureFile mounts shares of Azure Files, named by azureFile or by an inline
+	// volume of the driver file.csi.azure.com.
+	AzureFile Feature = "AzureFile"
 )
 
 // Features are all features, in the order of their declaration.
@@ -111,7 +116,7 @@ var Features = []Feature{
 	ReadOnlyRootFilesystem, CapabilitiesAdd, CapabilitiesDrop, NoPrivilegeEscalation, SeccompProfile,
 	SharedPorts, ArgsWithoutCommand, WorkingDir, PodIPEnv, Stdin, TTY, Lifecycle, EphemeralStorage,
 	ExecProbe, HTTPProbe, TCPProbe, HTTPProbeHeaders, ProbeSuccessThreshold,
-	EmptyDirMemory, EmptyDirSizeLimit, FileModes, NestedFilePaths, SubPath,
+	EmptyDirMemory, EmptyDirSizeLimit, FileModes, NestedFilePaths, SubPath, AzureFile,
 }
 
 // Limits are the bounds of one pod on a cloud. Zero means no bound is known.

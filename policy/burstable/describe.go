@@ -39,4 +39,5 @@ var descriptions = map[Feature]string{
 	FileModes:              "file modes other than 0644 in volumes made of files",
 	NestedFilePaths:        "directories in volumes made of files",
 	SubPath:                "`volumeMounts[].subPath`",
+	AzureFile:              "volumes of `azureFile`, and of `csi` with the driver `file.csi.azure.com`",
 }
