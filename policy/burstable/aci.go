@@ -174,10 +174,10 @@ type aciReader struct {
 // aciValue is the value of an annotation, and the name that the pod has for it.
 type aciValue struct{ value, as string }
 
-func annotationField(name string) string { return "metadata.annotations[" + name + "]" }
+func annotationPath(name string) string { return "metadata.annotations[" + name + "]" }
 
 func (r *aciReader) refuse(name, format string, args ...any) {
-	r.refusals = append(r.refusals, Refusal{Field: annotationField(name), Message: fmt.Sprintf(format, args...)})
+	r.refusals = append(r.refusals, Refusal{Field: annotationPath(name), Message: fmt.Sprintf(format, args...)})
 }
 
 // find reads every annotation under all its names. An empty value is none; two
@@ -421,7 +421,7 @@ func (c *checker) aci(pod *corev1.Pod) {
 		c.refusals = append(c.refusals, Refusal{Field: port, Message: fmt.Sprintf(
 			"Spot groups of the cloud %q have no address. Set the annotation %s to false to run without one, or %s to Regular.", c.caps.Provider, aciPublicIP, aciPriority)})
 	case settings.asks != "" && port == "":
-		c.refusals = append(c.refusals, Refusal{Field: annotationField(settings.asks), Message: "A public address needs a port, and no container of the pod has one."})
+		c.refusals = append(c.refusals, Refusal{Field: annotationPath(settings.asks), Message: "A public address needs a port, and no container of the pod has one."})
 	}
 }
 
