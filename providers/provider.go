@@ -180,6 +180,9 @@ type RegistryCredential struct{ Server, Username, Password string }
 
 // DNS is a resolver configuration.
 type DNS struct {
+	// Default is whether it is the cluster's alone, which every pod gets that names
+	// none.
+	Default bool
 	Nameservers, Searches []string
 	Options               []corev1.PodDNSConfigOption
 }

@@ -317,6 +317,7 @@ func TestCommandsAndMountsAreExpanded(t *testing.T) {
 
 func TestDNS(t *testing.T) {
 	cluster := &providers.DNS{
+		Default:     true,
 		Nameservers: []string{"10.96.0.10"}, Searches: []string{"default.svc.cluster.local", "svc.cluster.local", "cluster.local"},
 		Options: []corev1.PodDNSConfigOption{{Name: "ndots", Value: ptr.To("5")}},
 	}

@@ -414,6 +414,7 @@ func (c *checker) aci(pod *corev1.Pod) {
 	if settings.SubnetID != "" && !c.caps.Has(DNSConfig) {
 		c.caps.Features = append(slices.Clone(c.caps.Features), DNSConfig)
 	}
+	c.resolver(pod)
 	port := firstPort(pod.Spec.Containers)
 	switch {
 	case len(refusals) > 0: // of which a port may be a consequence
@@ -423,6 +424,33 @@ func (c *checker) aci(pod *corev1.Pod) {
 	case settings.asks != "" && port == "":
 		c.refusals = append(c.refusals, Refusal{Field: annotationPath(settings.asks), Message: "A public address needs a port, and no container of the pod has one."})
 	}
+}
+
+// Bounds of a resolver configuration (azure-aci, pkg/network: those of the service's
+// dnsConfig).
+const (
+	maxACINameservers = 3
+	maxACISearches    = 6
+	maxACISearchText  = 256
+)
+
+// resolver judges the pod's own resolver configuration, together with the cluster's:
+// its server, and the three domains in which names of services are looked for.
+func (c *checker) resolver(pod *corev1.Pod) {
+	d := pod.Spec.DNSConfig
+	if d == nil {
+		return
+	}
+	nameservers, searches, text := len(d.Nameservers), len(d.Searches), strings.Join(d.Searches, " ")
+	if policy := pod.Spec.DNSPolicy; policy != corev1.DNSNone && policy != corev1.DNSDefault {
+		nameservers, searches = nameservers+1, searches+3
+		text += " " + pod.Namespace + ".svc.cluster.local svc.cluster.local cluster.local"
+	}
+	spec := path{name: "spec", index: -1}
+	at := path{parent: &spec, name: "dnsConfig", index: -1}
+	c.bound(&at, "nameservers", "nameservers, with the cluster's", nameservers, maxACINameservers)
+	c.bound(&at, "searches", "search domains, with the cluster's", searches, maxACISearches)
+	c.bound(&at, "searches", "characters in all search domains, with the cluster's", len(text), maxACISearchText)
 }
 
 // firstPort is the path of the first port of the containers, empty if there is none.

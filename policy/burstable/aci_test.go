@@ -134,6 +134,11 @@ func TestCheckReadsAnnotations(t *testing.T) {
 		}
 	}
 	resolver := func(p *corev1.Pod) { p.Spec.DNSConfig = &corev1.PodDNSConfig{Nameservers: []string{"10.0.0.10"}} }
+	searches := func(policy corev1.DNSPolicy, n int) func(*corev1.Pod) {
+		return func(p *corev1.Pod) {
+			p.Spec.DNSPolicy, p.Spec.DNSConfig = policy, &corev1.PodDNSConfig{Searches: slices.Repeat([]string{"example.com"}, n)}
+		}
+	}
 	tests := map[string]struct {
 		node *ACINode
 		pod  *corev1.Pod
@@ -151,6 +156,10 @@ func TestCheckReadsAnnotations(t *testing.T) {
 		"a Standard group of 190 GB":          {&ACINode{}, with(sized("5", "190G")), nil},
 		"a resolver without a subnet":         {&ACINode{Subnets: []string{testSubnet}}, with(resolver), []string{"spec.dnsConfig"}},
 		"a resolver in the pod's own subnet":  {&ACINode{Subnets: []string{testSubnet}}, with(resolver, annotated(aciSubnet, testSubnet)), nil},
+		"three domains and the cluster's":     {&ACINode{SubnetID: testSubnet}, with(searches(corev1.DNSClusterFirst, 3)), nil},
+		"four and the cluster's":              {&ACINode{SubnetID: testSubnet}, with(searches(corev1.DNSClusterFirst, 4)), []string{"spec.dnsConfig.searches"}},
+		"six of its own":                      {&ACINode{SubnetID: testSubnet}, with(searches(corev1.DNSDefault, 6)), nil},
+		"seven of its own":                    {&ACINode{SubnetID: testSubnet}, with(searches(corev1.DNSDefault, 7)), []string{"spec.dnsConfig.searches"}},
 		"annotations are named with the rest": {&ACINode{}, with(annotated(aciZone, "9b"), func(p *corev1.Pod) { p.Spec.HostNetwork = true }), []string{"metadata.annotations[" + aciZone + "]", "spec.hostNetwork"}},
 	}
 	for name, test := range tests {

@@ -208,7 +208,8 @@ func registryServer(address string) string {
 
 func (b *builder) dns() *sdk.DNSConfiguration {
 	d := b.spec.DNS
-	if d == nil {
+	if d == nil || d.Default && b.settings.SubnetID == "" {
+		// Outside of a virtual network there is no way to the cluster's resolver.
 		return nil
 	}
 	searches := strings.Join(d.Searches, " ")
