@@ -40,10 +40,12 @@ func (r *resolver) volume(ctx context.Context, pod *corev1.Pod, field string, v 
 	case v.Projected != nil:
 		out.Files, err = r.projectedFiles(ctx, pod, field+".projected", v)
 	case v.AzureFile != nil:
-		out.AzureFile, err = r.azureFile(ctx, pod, v.Name, v.AzureFile.SecretName, v.AzureFile.ShareName, v.AzureFile.ReadOnly)
+		out.AzureFile, err = r.azureFile(ctx, v.Name, pod.Namespace, v.AzureFile.SecretName, v.AzureFile.ShareName, v.AzureFile.ReadOnly)
 	case v.CSI != nil && v.CSI.Driver == burstable.AzureFileDriver:
 		of := v.CSI.VolumeAttributes
-		out.AzureFile, err = r.azureFile(ctx, pod, v.Name, of[burstable.AzureFileSecretName], of[burstable.AzureFileShareName], ptr.Deref(v.CSI.ReadOnly, false))
+		out.AzureFile, err = r.azureFile(ctx, v.Name, pod.Namespace, of[burstable.AzureFileSecretName], of[burstable.AzureFileShareName], ptr.Deref(v.CSI.ReadOnly, false))
+	case v.PersistentVolumeClaim != nil:
+		out.AzureFile, err = r.claimedShare(ctx, pod, field+".persistentVolumeClaim", v)
 	case v.VolumeSource == (corev1.VolumeSource{}):
 		out.EmptyDir = &corev1.EmptyDirVolumeSource{}
 	default:

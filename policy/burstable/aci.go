@@ -50,6 +50,9 @@ type ACI struct {
 	// for, RegistryIdentities those that pull its images.
 	Identities         []string
 	RegistryIdentities []RegistryIdentity
+	// ShareClaims are the PersistentVolumeClaims that the pod says are shares of Azure
+	// Files.
+	ShareClaims []string
 }
 
 // RegistryIdentity is the managed identity by which images are pulled from a
@@ -84,6 +87,7 @@ const (
 	aciDNSLabelScope      = aciPrefix + "dns-name-label-scope"
 	aciIdentities         = aciPrefix + "identities"
 	aciRegistryIdentities = aciPrefix + "registry-identities"
+	aciShareClaims        = aciPrefix + "azure-file-claims"
 )
 
 // ACIAnnotations are all of them. The aliases are those of azure-aci, the classic
@@ -99,6 +103,7 @@ var ACIAnnotations = []ACIAnnotation{
 	{aciDNSLabelScope, nil, "`Unsecure`, `TenantReuse`, `SubscriptionReuse`, `ResourceGroupReuse` or `Noreuse`", "who may take the name once it is free"},
 	{aciIdentities, []string{successorPrefix + "identity"}, "resource IDs, separated by commas", "user-assigned managed identities of the pod, of those that the node allows"},
 	{aciRegistryIdentities, nil, "`SERVER=RESOURCE-ID`, separated by commas", "managed identities that pull the pod's images, of those that the node allows"},
+	{aciShareClaims, nil, "names of claims, separated by commas", "says that these PersistentVolumeClaims of the pod are shares of Azure Files, which nobody can see before it bursts"},
 }
 
 var (
@@ -137,6 +142,12 @@ func ACIOf(annotations map[string]string, node ACINode) (ACI, []Refusal) {
 	r.kind(&result)
 	r.network(&result)
 	r.identities(&result)
+	value, _ := r.get(aciShareClaims)
+	for claim := range strings.SplitSeq(value, ",") {
+		if claim = strings.TrimSpace(claim); claim != "" {
+			result.ShareClaims = append(result.ShareClaims, claim)
+		}
+	}
 	slices.SortStableFunc(r.refusals, func(a, b Refusal) int { return strings.Compare(a.Field, b.Field) })
 	return result, r.refusals
 }
@@ -415,6 +426,14 @@ func (c *checker) aci(pod *corev1.Pod) {
 		c.caps.Features = append(slices.Clone(c.caps.Features), DNSConfig)
 	}
 	c.resolver(pod)
+	c.shareClaims = settings.ShareClaims
+	for _, claim := range settings.ShareClaims {
+		if !slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool {
+			return v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ClaimName == claim
+		}) {
+			c.refusals = append(c.refusals, Refusal{Field: annotationPath(aciShareClaims), Message: fmt.Sprintf("No volume of the pod is of the claim %q.", claim)})
+		}
+	}
 	port := firstPort(pod.Spec.Containers)
 	switch {
 	case len(refusals) > 0: // of which a port may be a consequence

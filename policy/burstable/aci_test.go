@@ -139,6 +139,13 @@ func TestCheckReadsAnnotations(t *testing.T) {
 			p.Spec.DNSPolicy, p.Spec.DNSConfig = policy, &corev1.PodDNSConfig{Searches: slices.Repeat([]string{"example.com"}, n)}
 		}
 	}
+	claim := func(p *corev1.Pod) {
+		p.Spec.Volumes = append(p.Spec.Volumes, corev1.Volume{Name: "data", VolumeSource: corev1.VolumeSource{
+			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "data"},
+		}})
+		p.Spec.Containers[0].VolumeMounts = append(p.Spec.Containers[0].VolumeMounts, corev1.VolumeMount{Name: "data", MountPath: "/data"})
+	}
+	user := func(p *corev1.Pod) { p.Spec.Containers[0].SecurityContext.RunAsUser = ptr(int64(1000)) }
 	tests := map[string]struct {
 		node *ACINode
 		pod  *corev1.Pod
@@ -156,6 +163,10 @@ func TestCheckReadsAnnotations(t *testing.T) {
 		"a Standard group of 190 GB":          {&ACINode{}, with(sized("5", "190G")), nil},
 		"a resolver without a subnet":         {&ACINode{Subnets: []string{testSubnet}}, with(resolver), []string{"spec.dnsConfig"}},
 		"a resolver in the pod's own subnet":  {&ACINode{Subnets: []string{testSubnet}}, with(resolver, annotated(aciSubnet, testSubnet)), nil},
+		"a claim":                             {&ACINode{}, with(claim), []string{"spec.volumes[1].persistentVolumeClaim"}},
+		"a claim of a share":                  {&ACINode{}, with(claim, annotated(aciShareClaims, "data")), nil},
+		"a claim of a share, not for root":    {&ACINode{}, with(claim, user, annotated(aciShareClaims, "data")), []string{"spec.containers[0].securityContext.runAsUser"}},
+		"a claim that the pod has not":        {&ACINode{}, with(claim, annotated(aciShareClaims, "data,logs")), []string{"metadata.annotations[" + aciShareClaims + "]"}},
 		"three domains and the cluster's":     {&ACINode{SubnetID: testSubnet}, with(searches(corev1.DNSClusterFirst, 3)), nil},
 		"four and the cluster's":              {&ACINode{SubnetID: testSubnet}, with(searches(corev1.DNSClusterFirst, 4)), []string{"spec.dnsConfig.searches"}},
 		"six of its own":                      {&ACINode{SubnetID: testSubnet}, with(searches(corev1.DNSDefault, 6)), nil},
@@ -164,7 +175,8 @@ func TestCheckReadsAnnotations(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			caps := Capabilities{Provider: "aci", ACI: test.node}
+			features := []Feature{AzureFile, RunAsUser}
+			caps := Capabilities{Provider: "aci", ACI: test.node, Features: features}
 			refusals := Check(test.pod, caps)
 			var got []string
 			for _, r := range refusals {
@@ -173,7 +185,7 @@ func TestCheckReadsAnnotations(t *testing.T) {
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("refused fields (-want +got):\n%s\n%v", diff, refusals)
 			}
-			if len(caps.Features) > 0 {
+			if len(caps.Features) != len(features) {
 				t.Error("the caller's capabilities were changed")
 			}
 		})

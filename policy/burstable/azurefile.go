@@ -41,6 +41,12 @@ func (c *checker) csi(at *path, v *corev1.CSIVolumeSource) {
 	}
 }
 
+// isShareClaim tells whether a volume is of a claim that the pod says is a share of
+// Azure Files. The agent, which can see the claim, refuses any other.
+func (c *checker) isShareClaim(v *corev1.Volume) bool {
+	return v.PersistentVolumeClaim != nil && c.caps.Has(AzureFile) && slices.Contains(c.shareClaims, v.PersistentVolumeClaim.ClaimName)
+}
+
 // sharesAsRoot refuses a user other than root in a container that mounts a share:
 // the service mounts shares for root (Mount an Azure file share in Azure Container
 // Instances, limitations).
@@ -62,7 +68,7 @@ func (c *checker) sharesAsRoot(at *path, ctr *corev1.Container, spec *corev1.Pod
 	for i := range ctr.VolumeMounts {
 		for j := range spec.Volumes {
 			v := &spec.Volumes[j]
-			if v.Name == ctr.VolumeMounts[i].Name && (v.AzureFile != nil || v.CSI != nil && v.CSI.Driver == AzureFileDriver) {
+			if v.Name == ctr.VolumeMounts[i].Name && (v.AzureFile != nil || v.CSI != nil && v.CSI.Driver == AzureFileDriver || c.isShareClaim(v)) {
 				c.lacks(at, field, "mounts shares of Azure Files for root only, and volume "+v.Name+" is one")
 				return
 			}

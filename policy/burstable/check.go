@@ -31,6 +31,9 @@ func (c *checker) volumes(root *path, spec *corev1.PodSpec) {
 	for i := range spec.Volumes {
 		v := &spec.Volumes[i]
 		at := path{parent: root, name: "volumes", index: i}
+		if c.isShareClaim(v) {
+			continue
+		}
 		apply(c, &at, volumeRules, v)
 		switch {
 		case v.ConfigMap != nil:
