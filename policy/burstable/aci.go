@@ -20,7 +20,8 @@ type ACINode struct {
 	Confidential bool `json:"confidential,omitempty"`
 	// Zone is the availability zone of groups, empty for whichever has room.
 	Zone string `json:"zone,omitempty"`
-	// NoPublicIP gives a pod with ports a public address only if it asks for one.
+	// NoPublicIP gives a pod with ports a public address only if it asks for one. A
+	// Spot node gives none.
 	NoPublicIP bool `json:"noPublicIP,omitempty"`
 	// SubnetID is the subnet of groups, empty for none; Subnets are the resource
 	// IDs of others that pods may choose.
@@ -131,7 +132,7 @@ func IsZone(s string) bool { return zoneRule.MatchString(s) }
 func ACIOf(annotations map[string]string, node ACINode) (ACI, []Refusal) {
 	result := ACI{
 		Spot: node.Spot, Confidential: node.Confidential, Zone: node.Zone, SubnetID: node.SubnetID,
-		Public: node.SubnetID == "" && !node.NoPublicIP,
+		Public: node.SubnetID == "" && !node.NoPublicIP && !node.Spot,
 	}
 	if !slices.ContainsFunc(ACIAnnotations, func(a ACIAnnotation) bool { return a.in(annotations) }) && !namesACI(annotations) {
 		return result, nil
@@ -249,7 +250,7 @@ func (r *aciReader) kind(a *ACI) {
 	switch value, as := r.get(aciPriority); value {
 	case "":
 	case "Regular":
-		a.Spot = false
+		a.Spot, a.Public = false, r.node.SubnetID == "" && !r.node.NoPublicIP
 	case "Spot":
 		a.Spot = true
 	default:

@@ -153,7 +153,7 @@ func TestCheckReadsAnnotations(t *testing.T) {
 	}{
 		"another cloud reads none":            {nil, with(annotated(aciPriority, "spot")), nil},
 		"a port of a Spot group":              {&ACINode{}, with(annotated(aciPriority, "Spot"), port), []string{"spec.containers[0].ports[0]"}},
-		"a port on a Spot node":               {&ACINode{Spot: true}, with(port), []string{"spec.containers[0].ports[0]"}},
+		"a port on a Spot node":               {&ACINode{Spot: true}, with(port), nil},
 		"a port without an address":           {&ACINode{}, with(annotated(aciPriority, "Spot"), annotated(aciPublicIP, "false"), port), nil},
 		"an address without a port":           {&ACINode{}, with(annotated(aciDNSLabel, "shop-web")), []string{"metadata.annotations[" + aciDNSLabel + "]"}},
 		"the largest Spot group":              {&ACINode{}, with(annotated(aciPriority, "Spot"), sized("4", "16G")), nil},

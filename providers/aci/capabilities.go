@@ -52,5 +52,7 @@ func Capabilities(inSubnet bool) burstable.Capabilities {
 func (p *Provider) Capabilities() burstable.Capabilities {
 	c := Capabilities(p.config.SubnetID != "")
 	*c.ACI = p.config.node()
+	largest := burstable.ACI{Spot: p.config.Spot, Confidential: p.config.Confidential}.Largest()
+	c.Limits.MilliCPU, c.Limits.MemoryBytes = largest.MilliCPU, largest.MemoryBytes
 	return c
 }

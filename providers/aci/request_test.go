@@ -141,7 +141,7 @@ func TestRequestBodies(t *testing.T) {
 			}
 			return s
 		}()},
-		"spot": {Config{Region: "westeurope", Spot: true, NoPublicIP: true}, func() *providers.GroupSpec {
+		"spot": {Config{Region: "westeurope", Spot: true}, func() *providers.GroupSpec {
 			s := minimal()
 			s.Containers[0].Ports = []corev1.ContainerPort{{ContainerPort: 80}}
 			s.DNS = &providers.DNS{Default: true, Nameservers: []string{"10.0.0.10"}}

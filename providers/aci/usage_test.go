@@ -64,7 +64,7 @@ func TestUsageOfTheNodesKind(t *testing.T) {
 	server := newCloud(t, func(o *emulator.Options) {
 		o.Settings.Quota = map[string]int{"ContainerGroups": 7, "StandardCores": 50, "StandardSpotCores": 5, "ConfidentialContainerGroups": 3, "ConfidentialCores": 9}
 	})
-	spot := newProvider(t, server, func(c *aci.Config) { c.Spot, c.NoPublicIP = true, true })
+	spot := newProvider(t, server, func(c *aci.Config) { c.Spot = true })
 	confidential := newProvider(t, server, func(c *aci.Config) { c.Confidential = true })
 	regular := newProvider(t, server)
 	create(t, spot, podSpec("a"))
