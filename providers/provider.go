@@ -157,6 +157,15 @@ type Volume struct {
 	// Files is the content of a ConfigMap, Secret, downward API or projected
 	// volume.
 	Files *Files
+	// AzureFile is a share of Azure Files.
+	AzureFile *AzureFile
+}
+
+// AzureFile is a share of Azure Files, and the storage account that opens it.
+type AzureFile struct {
+	Share                   string
+	AccountName, AccountKey string
+	ReadOnly                bool
 }
 
 // Files are the files of a volume.
@@ -180,6 +189,9 @@ type RegistryCredential struct{ Server, Username, Password string }
 
 // DNS is a resolver configuration.
 type DNS struct {
+	// Default is whether it is the cluster's alone, which every pod gets that names
+	// none.
+	Default bool
 	Nameservers, Searches []string
 	Options               []corev1.PodDNSConfigOption
 }
@@ -228,7 +240,11 @@ type GroupStatus struct {
 	// ReclaimNotice is what the cloud said when it announced that it will do so soon;
 	// empty while it has not.
 	ReclaimNotice string
-	PodIP         string
+	// Spot is whether the cloud may take the group's machine away at any time, and
+	// gives it another. Displaced is whether it has none at present: every container
+	// waits, and for no reason of its own. So it is too before the first one runs.
+	Spot, Displaced bool
+	PodIP           string
 	// CPU and Memory are the sizes that the cloud bills, zero where unknown.
 	CPUMillis   int64
 	MemoryBytes int64

@@ -50,6 +50,18 @@ func (f *fetcher) secret(ctx context.Context, namespace, name string) (*corev1.S
 	})
 }
 
+func (f *fetcher) claim(ctx context.Context, namespace, name string) (*corev1.PersistentVolumeClaim, error) {
+	return fetch(ctx, f, "claim/"+namespace+"/"+name, func(ctx context.Context) (*corev1.PersistentVolumeClaim, error) {
+		return f.client.CoreV1().PersistentVolumeClaims(namespace).Get(ctx, name, metav1.GetOptions{})
+	})
+}
+
+func (f *fetcher) persistentVolume(ctx context.Context, name string) (*corev1.PersistentVolume, error) {
+	return fetch(ctx, f, "persistentvolume/"+name, func(ctx context.Context) (*corev1.PersistentVolume, error) {
+		return f.client.CoreV1().PersistentVolumes().Get(ctx, name, metav1.GetOptions{})
+	})
+}
+
 func (f *fetcher) service(ctx context.Context, namespace, name string) (*corev1.Service, error) {
 	return fetch(ctx, f, "service/"+namespace+"/"+name, func(ctx context.Context) (*corev1.Service, error) {
 		return f.client.CoreV1().Services(namespace).Get(ctx, name, metav1.GetOptions{})

@@ -280,6 +280,7 @@ func (r *reconciler) followGroup(ctx context.Context, uid types.UID, v view) (ti
 	}
 	st := runningStatus(v.pod, status, r.place(), v.started, now)
 	r.tellRestarts(v.pod, &st)
+	r.tellDisplaced(v.pod, &st)
 	r.steer(uid, v.pod, &st, s, true)
 	if err := r.writeStatus(ctx, uid, v, st); err != nil {
 		return 0, err

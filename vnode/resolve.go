@@ -196,8 +196,10 @@ func (r *resolver) dns(pod *corev1.Pod, warn func(reason, message string)) *prov
 		d.Nameservers = slices.Clone(r.settings.ClusterDNS)
 		d.Searches = []string{pod.Namespace + ".svc." + domain, "svc." + domain, domain}
 		d.Options = []corev1.PodDNSConfigOption{{Name: "ndots", Value: ptr.To("5")}}
+		d.Default = true
 	}
 	if c := pod.Spec.DNSConfig; c != nil {
+		d.Default = d.Default && len(c.Nameservers)+len(c.Searches)+len(c.Options) == 0
 		d.Nameservers = appendNew(d.Nameservers, c.Nameservers)
 		d.Searches = appendNew(d.Searches, c.Searches)
 		for _, o := range c.Options {

@@ -213,12 +213,50 @@ func copies(objects []runtime.Object) []runtime.Object {
 	return out
 }
 
+func claimOf(name string) corev1.VolumeSource {
+	return corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: name}}
+}
+
+// boundClaims are claims and the volumes that they are bound to.
+func boundClaims() []runtime.Object {
+	driver := func(edit func(*corev1.CSIPersistentVolumeSource)) corev1.PersistentVolumeSource {
+		csi := corev1.CSIPersistentVolumeSource{
+			Driver: "file.csi.azure.com", VolumeHandle: "share-1", VolumeAttributes: map[string]string{"shareName": "data"},
+			NodeStageSecretRef: &corev1.SecretReference{Name: "storage", Namespace: "vault"},
+		}
+		edit(&csi)
+		return corev1.PersistentVolumeSource{CSI: &csi}
+	}
+	bound := map[string]corev1.PersistentVolumeSpec{
+		"share":   {PersistentVolumeSource: corev1.PersistentVolumeSource{AzureFile: &corev1.AzureFilePersistentVolumeSource{SecretName: "storage", ShareName: "data"}}},
+		"driver":  {PersistentVolumeSource: driver(func(s *corev1.CSIPersistentVolumeSource) { s.ReadOnly = true })},
+		"disk":    {PersistentVolumeSource: driver(func(s *corev1.CSIPersistentVolumeSource) { s.Driver = "disk.csi.azure.com" })},
+		"dynamic": {PersistentVolumeSource: driver(func(s *corev1.CSIPersistentVolumeSource) { s.NodeStageSecretRef = nil })},
+		"options": {PersistentVolumeSource: driver(func(*corev1.CSIPersistentVolumeSource) {}), MountOptions: []string{"nobrl"}},
+	}
+	objects := []runtime.Object{
+		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "vault", Name: "storage"}, Data: map[string][]byte{"azurestorageaccountname": []byte("shop"), "azurestorageaccountkey": []byte("a2V5")}},
+		&corev1.PersistentVolumeClaim{ObjectMeta: object("waits"), Status: corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimPending}},
+	}
+	for _, name := range []string{"share", "driver", "disk", "dynamic", "options", "lost"} {
+		objects = append(objects, &corev1.PersistentVolumeClaim{
+			ObjectMeta: object(name), Spec: corev1.PersistentVolumeClaimSpec{VolumeName: "pv-" + name}, Status: corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimBound},
+		})
+		if spec, ok := bound[name]; ok {
+			objects = append(objects, &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "pv-" + name}, Spec: spec})
+		}
+	}
+	return objects
+}
+
 func TestVolumes(t *testing.T) {
 	objects := []runtime.Object{
 		&corev1.ConfigMap{ObjectMeta: object("settings"), Data: map[string]string{"b.conf": "two", "a.conf": "one"}, BinaryData: map[string][]byte{"raw": {0, 1}}},
 		&corev1.Secret{ObjectMeta: object("login"), Data: map[string][]byte{"password": []byte("hunter2")}},
 		&corev1.ConfigMap{ObjectMeta: object("kube-root-ca.crt"), Data: map[string]string{"ca.crt": "PEM"}},
+		&corev1.Secret{ObjectMeta: object("storage"), Data: map[string][]byte{"azurestorageaccountname": []byte("shop\n"), "azurestorageaccountkey": []byte("a2V5")}},
 	}
+	objects = append(objects, boundClaims()...)
 	file := func(path, data string, mode int32) providers.File {
 		return providers.File{Path: path, Data: []byte(data), Mode: mode}
 	}
@@ -251,8 +289,24 @@ func TestVolumes(t *testing.T) {
 			{ConfigMap: &corev1.ConfigMapProjection{LocalObjectReference: local("settings"), Items: []corev1.KeyToPath{{Key: "a.conf", Path: "x"}}}},
 			{Secret: &corev1.SecretProjection{LocalObjectReference: local("login"), Items: []corev1.KeyToPath{{Key: "password", Path: "x"}}}},
 		}}}, want: providers.Volume{Files: &providers.Files{Secret: true, Items: []providers.File{file("x", "hunter2", 0o644)}}}},
-		"hostPath": {source: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/"}}, unsupported: "spec.volumes[0]"},
-		"a bundle": {source: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{{ClusterTrustBundle: &corev1.ClusterTrustBundleProjection{}}}}}, unsupported: "spec.volumes[0].projected.sources[0]"},
+		"azureFile": {source: corev1.VolumeSource{AzureFile: &corev1.AzureFileVolumeSource{SecretName: "storage", ShareName: "data", ReadOnly: true}},
+			want: providers.Volume{AzureFile: &providers.AzureFile{Share: "data", AccountName: "shop", AccountKey: "a2V5", ReadOnly: true}}},
+		"azureFile by its driver": {source: corev1.VolumeSource{CSI: &corev1.CSIVolumeSource{Driver: "file.csi.azure.com", VolumeAttributes: map[string]string{"secretName": "storage", "shareName": "data"}}},
+			want: providers.Volume{AzureFile: &providers.AzureFile{Share: "data", AccountName: "shop", AccountKey: "a2V5"}}},
+		"a claim of a share": {source: claimOf("share"),
+			want: providers.Volume{AzureFile: &providers.AzureFile{Share: "data", AccountName: "shop", AccountKey: "a2V5"}}},
+		"a claim of a share by its driver": {source: claimOf("driver"),
+			want: providers.Volume{AzureFile: &providers.AzureFile{Share: "data", AccountName: "shop", AccountKey: "a2V5", ReadOnly: true}}},
+		"a claim of a disk":             {source: claimOf("disk"), unsupported: "spec.volumes[0].persistentVolumeClaim"},
+		"a claim with mount options":    {source: claimOf("options"), unsupported: "spec.volumes[0].persistentVolumeClaim"},
+		"a claim without its secret":    {source: claimOf("dynamic"), unsupported: "spec.volumes[0].persistentVolumeClaim"},
+		"a claim that waits":            {source: claimOf("waits"), missing: `persistentvolumeclaim "waits" is not bound`},
+		"a claim that is not there":     {source: claimOf("none"), missing: `persistentvolumeclaim "none" not found`},
+		"a claim of a volume that went": {source: claimOf("lost"), missing: `persistentvolume "pv-lost", which was not found`},
+		"azureFile without its secret":  {source: corev1.VolumeSource{AzureFile: &corev1.AzureFileVolumeSource{SecretName: "none", ShareName: "data"}}, missing: `MountVolume.SetUp failed for volume "v": secret "none" not found`},
+		"azureFile of another secret":   {source: corev1.VolumeSource{AzureFile: &corev1.AzureFileVolumeSource{SecretName: "login", ShareName: "data"}}, missing: `secret "login" has no key "azurestorageaccountname"`},
+		"hostPath":                      {source: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/"}}, unsupported: "spec.volumes[0]"},
+		"a bundle":                      {source: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{{ClusterTrustBundle: &corev1.ClusterTrustBundleProjection{}}}}}, unsupported: "spec.volumes[0].projected.sources[0]"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod := testPod("web", func(p *corev1.Pod) {
@@ -310,6 +364,7 @@ func TestCommandsAndMountsAreExpanded(t *testing.T) {
 
 func TestDNS(t *testing.T) {
 	cluster := &providers.DNS{
+		Default:     true,
 		Nameservers: []string{"10.96.0.10"}, Searches: []string{"default.svc.cluster.local", "svc.cluster.local", "cluster.local"},
 		Options: []corev1.PodDNSConfigOption{{Name: "ndots", Value: ptr.To("5")}},
 	}

@@ -80,6 +80,7 @@ func runningStatus(pod *corev1.Pod, g *providers.GroupStatus, p place, started, 
 	if g.Reclaimed && st.Phase == corev1.PodFailed {
 		setCondition(pod, &st, corev1.DisruptionTarget, true, reasonReclaimed, cmp.Or(st.Message, "The cloud took the machine of the container group away."), now)
 	}
+	displaced(pod, &st, g, now)
 	return st
 }
 

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
+	"github.com/autoburst/autoburst/policy/burstable"
 	"github.com/autoburst/autoburst/providers"
 )
 
@@ -38,6 +39,13 @@ func (r *resolver) volume(ctx context.Context, pod *corev1.Pod, field string, v 
 		out.Files, err = r.downwardFiles(pod, field+".downwardAPI", v.DownwardAPI.Items, ptr.Deref(v.DownwardAPI.DefaultMode, defaultMode))
 	case v.Projected != nil:
 		out.Files, err = r.projectedFiles(ctx, pod, field+".projected", v)
+	case v.AzureFile != nil:
+		out.AzureFile, err = r.azureFile(ctx, v.Name, pod.Namespace, v.AzureFile.SecretName, v.AzureFile.ShareName, v.AzureFile.ReadOnly)
+	case v.CSI != nil && v.CSI.Driver == burstable.AzureFileDriver:
+		of := v.CSI.VolumeAttributes
+		out.AzureFile, err = r.azureFile(ctx, v.Name, pod.Namespace, of[burstable.AzureFileSecretName], of[burstable.AzureFileShareName], ptr.Deref(v.CSI.ReadOnly, false))
+	case v.PersistentVolumeClaim != nil:
+		out.AzureFile, err = r.claimedShare(ctx, pod, field+".persistentVolumeClaim", v)
 	case v.VolumeSource == (corev1.VolumeSource{}):
 		out.EmptyDir = &corev1.EmptyDirVolumeSource{}
 	default:

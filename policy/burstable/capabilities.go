@@ -22,6 +22,8 @@ type Capabilities struct {
 	// Waived are fields, as [WaiveAnnotation] names them, that any pod may run without
 	// here: the node's owner has said so.
 	Waived []string `json:"waived,omitempty"`
+	// ACI is set by virtual nodes of Azure Container Instances.
+	ACI *ACINode `json:"aci,omitempty"`
 }
 
 // Has tells whether the cloud carries out f.
@@ -124,6 +126,9 @@ const (
 	GPU Feature = "GPU"
 	// ECIAnnotations carries out the pod annotations that ACK documents for ECI.
 	ECIAnnotations Feature = "ECIAnnotations"
+	// AzureFile mounts shares of Azure Files, named by azureFile or by an inline
+	// volume of the driver file.csi.azure.com.
+	AzureFile Feature = "AzureFile"
 )
 
 // Features are all features, in the order of their declaration.
@@ -134,7 +139,7 @@ var Features = []Feature{
 	SharedPorts, ArgsWithoutCommand, WorkingDir, PodIPEnv, Stdin, TTY, Lifecycle, EphemeralStorage,
 	ExecProbe, HTTPProbe, TCPProbe, HTTPProbeHeaders, ProbeSuccessThreshold,
 	EmptyDirMemory, EmptyDirSizeLimit, FileModes, NestedFilePaths, SubPath,
-	ShareProcessNamespace, TerminationMessages, Sidecars, GPU, ECIAnnotations,
+	ShareProcessNamespace, TerminationMessages, Sidecars, GPU, ECIAnnotations, AzureFile,
 }
 
 // Limits are the bounds of one pod on a cloud. Zero means no bound is known.

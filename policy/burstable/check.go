@@ -14,6 +14,7 @@ func check(pod *corev1.Pod, caps Capabilities) []Refusal {
 	spec := &pod.Spec
 	root := path{name: "spec", index: -1}
 
+	c.aci(pod)
 	c.volumes(&root, spec)
 	c.containers(&root, "initContainers", spec.InitContainers, spec, true)
 	c.containers(&root, "containers", spec.Containers, spec, false)
@@ -31,6 +32,9 @@ func (c *checker) volumes(root *path, spec *corev1.PodSpec) {
 	for i := range spec.Volumes {
 		v := &spec.Volumes[i]
 		at := path{parent: root, name: "volumes", index: i}
+		if c.isShareClaim(v) {
+			continue
+		}
 		apply(c, &at, volumeRules, v)
 		switch {
 		case v.ConfigMap != nil:
@@ -49,6 +53,8 @@ func (c *checker) volumes(root *path, spec *corev1.PodSpec) {
 			src := path{parent: &at, name: "projected", index: -1}
 			c.mode(&src, "defaultMode", v.Projected.DefaultMode)
 			c.projected(&src, v.Projected.Sources)
+		case v.CSI != nil:
+			c.csi(&at, v.CSI)
 		}
 	}
 }
@@ -139,6 +145,7 @@ func (c *checker) containers(root *path, field string, list []corev1.Container, 
 		for j := range ctr.VolumeMounts {
 			apply(c, &path{parent: &at, name: "volumeMounts", index: j}, mountRules, &ctr.VolumeMounts[j])
 		}
+		c.sharesAsRoot(&at, ctr, spec)
 		c.probe(&at, "livenessProbe", ctr, ctr.LivenessProbe)
 		c.probe(&at, "readinessProbe", ctr, ctr.ReadinessProbe)
 		c.lifecycle(&at, ctr)

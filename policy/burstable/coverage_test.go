@@ -46,6 +46,10 @@ var carried = map[string]string{
 	"spec.hostAliases.*": "provider, with HostAliases",
 	"spec.os.*":          "Linux only",
 
+	"spec.volumes.azureFile.*":  "agent and provider, with AzureFile",
+	"spec.volumes.csi.driver":   "agent and provider, with AzureFile, for file.csi.azure.com",
+	"spec.volumes.csi.readOnly": "agent and provider, with AzureFile, for file.csi.azure.com",
+
 	"spec.volumes.name":                                                    "agent",
 	"spec.volumes.configMap.name":                                          "agent",
 	"spec.volumes.configMap.optional":                                      "agent",
@@ -344,13 +348,32 @@ var uses = []use{
 	{"spec.volumes.projected.sources.downwardAPI.items.mode", FileModes, projection(corev1.VolumeProjection{DownwardAPI: &corev1.DownwardAPIProjection{Items: []corev1.DownwardAPIVolumeFile{{Mode: ptr(int32(0o400))}}}})},
 	{"spec.volumes.projected.sources.downwardAPI.items.path", NestedFilePaths, projection(corev1.VolumeProjection{DownwardAPI: &corev1.DownwardAPIProjection{Items: []corev1.DownwardAPIVolumeFile{{Path: "a/b"}}}})},
 	{"spec.volumes.projected.sources.downwardAPI.items.fieldRef.fieldPath", "", projection(corev1.VolumeProjection{DownwardAPI: &corev1.DownwardAPIProjection{Items: []corev1.DownwardAPIVolumeFile{{FieldRef: podIP.FieldRef}}}})},
+	{"spec.volumes.azureFile", AzureFile, volume(corev1.VolumeSource{AzureFile: &corev1.AzureFileVolumeSource{SecretName: "s", ShareName: "s"}})},
+	{"spec.volumes.csi", AzureFile, shareByDriver(func(*corev1.CSIVolumeSource) {})},
+	{"spec.volumes.csi", "", volume(corev1.VolumeSource{CSI: &corev1.CSIVolumeSource{Driver: "disk.csi.azure.com"}})},
+	{"spec.volumes.csi.fsType", "", shareByDriver(func(v *corev1.CSIVolumeSource) { v.FSType = ptr("nfs") })},
+	{"spec.volumes.csi.nodePublishSecretRef", "", shareByDriver(func(v *corev1.CSIVolumeSource) { v.NodePublishSecretRef = &corev1.LocalObjectReference{} })},
+	{"spec.volumes.csi.volumeAttributes.mountOptions", "", shareByDriver(func(v *corev1.CSIVolumeSource) { v.VolumeAttributes["mountOptions"] = "nobrl" })},
+	{"spec.volumes.csi.volumeAttributes.shareName", "", shareByDriver(func(v *corev1.CSIVolumeSource) { delete(v.VolumeAttributes, "shareName") })},
+	{"spec.containers.securityContext.runAsUser", "", func(s *corev1.PodSpec) {
+		volume(corev1.VolumeSource{AzureFile: &corev1.AzureFileVolumeSource{}})(s)
+		mount(corev1.VolumeMount{Name: "v"})(s)
+		podSecurity(func(s *corev1.PodSecurityContext) { s.RunAsUser = ptr(int64(1000)) })(s)
+	}},
 	{"spec.volumes.projected.sources.serviceAccountToken.path", NestedFilePaths, projection(corev1.VolumeProjection{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Path: "a/b"}})},
+}
+
+// shareByDriver is a share of Azure Files as an inline volume of its driver.
+func shareByDriver(edit func(*corev1.CSIVolumeSource)) func(*corev1.PodSpec) {
+	v := corev1.CSIVolumeSource{Driver: AzureFileDriver, VolumeAttributes: map[string]string{"secretName": "s", "shareName": "s"}}
+	edit(&v)
+	return volume(corev1.VolumeSource{CSI: &v})
 }
 
 // foreignVolumes are the sources that are refused whole, found by reflection
 // so that a new one cannot be forgotten.
 func foreignVolumes() []use {
-	ours := []string{"EmptyDir", "ConfigMap", "Secret", "DownwardAPI", "Projected"}
+	ours := []string{"EmptyDir", "ConfigMap", "Secret", "DownwardAPI", "Projected", "AzureFile", "CSI"}
 	var out []use
 	t := reflect.TypeFor[corev1.VolumeSource]()
 	for i := range t.NumField() {
@@ -455,6 +478,7 @@ func TestEveryFieldIsInAList(t *testing.T) {
 		"spec.containers.resources.claims", "spec.containers.volumeDevices", "spec.containers.startupProbe",
 		"spec.containers.readinessProbe.grpc", "spec.containers.lifecycle.postStart.sleep", "spec.containers.env.valueFrom.fileKeyRef",
 		"spec.volumes.projected.sources.clusterTrustBundle", "spec.volumes.projected.sources.podCertificate",
+		"spec.volumes.csi.nodePublishSecretRef",
 	} {
 		refusedWhole[f] = true
 		if !refused[f] {

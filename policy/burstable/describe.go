@@ -44,4 +44,5 @@ var descriptions = map[Feature]string{
 	Sidecars:               "init containers with `restartPolicy: Always`, after all others",
 	GPU:                    "limits of `nvidia.com/gpu`",
 	ECIAnnotations:         "annotations `k8s.aliyun.com/eci-…`",
+	AzureFile:              "volumes of `azureFile`, and of `csi` with the driver `file.csi.azure.com`",
 }

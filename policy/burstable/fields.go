@@ -177,7 +177,7 @@ var volumeRules = []rule[corev1.Volume]{
 	{"cephfs", func(v *corev1.Volume) bool { return v.CephFS != nil }, anyCloud, noVolume},
 	{"flocker", func(v *corev1.Volume) bool { return v.Flocker != nil }, anyCloud, noVolume},
 	{"fc", func(v *corev1.Volume) bool { return v.FC != nil }, anyCloud, noVolume},
-	{"azureFile", func(v *corev1.Volume) bool { return v.AzureFile != nil }, anyCloud, noVolume},
+	{"azureFile", func(v *corev1.Volume) bool { return v.AzureFile != nil }, AzureFile, "does not mount shares of Azure Files"},
 	{"vsphereVolume", func(v *corev1.Volume) bool { return v.VsphereVolume != nil }, anyCloud, noVolume},
 	{"quobyte", func(v *corev1.Volume) bool { return v.Quobyte != nil }, anyCloud, noVolume},
 	{"azureDisk", func(v *corev1.Volume) bool { return v.AzureDisk != nil }, anyCloud, noVolume},
@@ -185,7 +185,8 @@ var volumeRules = []rule[corev1.Volume]{
 	{"portworxVolume", func(v *corev1.Volume) bool { return v.PortworxVolume != nil }, anyCloud, noVolume},
 	{"scaleIO", func(v *corev1.Volume) bool { return v.ScaleIO != nil }, anyCloud, noVolume},
 	{"storageos", func(v *corev1.Volume) bool { return v.StorageOS != nil }, anyCloud, noVolume},
-	{"csi", func(v *corev1.Volume) bool { return v.CSI != nil }, anyCloud, noVolume},
+	{"csi", func(v *corev1.Volume) bool { return v.CSI != nil && v.CSI.Driver != AzureFileDriver }, anyCloud, noVolume},
+	{"csi", func(v *corev1.Volume) bool { return v.CSI != nil && v.CSI.Driver == AzureFileDriver }, AzureFile, "does not mount shares of Azure Files"},
 	{"ephemeral", func(v *corev1.Volume) bool { return v.Ephemeral != nil }, anyCloud, noVolume},
 	{"image", func(v *corev1.Volume) bool { return v.Image != nil }, anyCloud, noVolume},
 }

@@ -32,6 +32,8 @@ type path struct {
 type checker struct {
 	caps     Capabilities
 	refusals []Refusal
+	// shareClaims are the claims that the pod says are shares of Azure Files.
+	shareClaims []string
 }
 
 // apply asks every rule of a table about one object.

@@ -39,16 +39,21 @@ func Capabilities(inSubnet bool) burstable.Capabilities {
 		burstable.CapabilitiesAdd, burstable.CapabilitiesDrop,
 		burstable.NoPrivilegeEscalation, burstable.SeccompProfile,
 		burstable.ExecProbe, burstable.HTTPProbe, burstable.HTTPProbeHeaders, burstable.ProbeSuccessThreshold,
+		burstable.AzureFile,
 	}
 	if inSubnet {
 		features = append(features, burstable.DNSConfig)
 	}
-	return burstable.Capabilities{Provider: name, Features: features, Limits: limits, Sizes: &sizes}
+	return burstable.Capabilities{Provider: name, Features: features, Limits: limits, Sizes: &sizes, ACI: &burstable.ACINode{}}
 }
 
-// Capabilities says what the groups of this node can run.
+// Capabilities says what the groups of this node can run, and what the node gives
+// them and lets them choose.
 func (p *Provider) Capabilities() burstable.Capabilities {
-	caps := Capabilities(p.config.SubnetID != "")
-	caps.Waived = p.config.Waived
-	return caps
+	c := Capabilities(p.config.SubnetID != "")
+	*c.ACI = p.config.node()
+	largest := burstable.ACI{Spot: p.config.Spot, Confidential: p.config.Confidential}.Largest()
+	c.Limits.MilliCPU, c.Limits.MemoryBytes = largest.MilliCPU, largest.MemoryBytes
+	c.Waived = p.config.Waived
+	return c
 }

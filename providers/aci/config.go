@@ -4,15 +4,18 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 	"k8s.io/utils/clock"
 
+	"github.com/autoburst/autoburst/policy/burstable"
 	"github.com/autoburst/autoburst/providers/quota"
 )
 
@@ -25,17 +28,29 @@ type Config struct {
 	// Microsoft.ContainerInstance.
 	SubscriptionID, ResourceGroup, Region string
 
-	// TenantID and ClientID name the service principal. It needs the actions
-	// read, write, delete and containers/logs/read of
-	// Microsoft.ContainerInstance/containerGroups in the resource group, and
-	// subnets/join/action on the subnet, if one is set. With the action
+	// TenantID and ClientID name who signs in. It needs the actions read, write,
+	// delete and containers/logs/read of Microsoft.ContainerInstance/containerGroups
+	// in the resource group, subnets/join/action on the subnets, if any is set, and
+	// userAssignedIdentities/assign/action on the identities of pods. With the action
 	// locations/usages/read of Microsoft.ContainerInstance on the subscription, the
-	// node's capacity follows the quota.
+	// node's capacity follows the quota. A managed identity needs no tenant, and a
+	// client only where the machine has more than one identity.
 	TenantID, ClientID string
-	// ClientSecret is the service principal's secret, ClientSecretFile a file
-	// that holds it. One of them is required; the file wins, is read again
-	// before every request and may change or appear while the provider runs.
+
+	// One of the next three says how to sign in.
+	//
+	// ClientSecret is a service principal's secret, ClientSecretFile a file that
+	// holds it. The file wins, is read again before every request and may change or
+	// appear while the provider runs.
 	ClientSecret, ClientSecretFile string
+	// FederatedTokenFile is a file with a token of the cluster that Entra takes for
+	// the identity ClientID (workload identity). It is read again when it is needed.
+	FederatedTokenFile string
+	// ManagedIdentity signs in as an identity of the machine that the agent runs on.
+	ManagedIdentity bool
+	// MetadataEndpoint is where the machine's metadata service answers, such as
+	// http://127.0.0.1:8080, in place of its link-local address. Optional.
+	MetadataEndpoint string
 
 	// Waived are fields that every pod may run without; see
 	// [burstable.WaiveAnnotation]. Optional.
@@ -43,8 +58,29 @@ type Config struct {
 
 	// SubnetID is the resource ID of a subnet that is delegated to
 	// Microsoft.ContainerInstance/containerGroups. Groups get private addresses
-	// in it. Unset, groups with ports get public addresses. Optional.
-	SubnetID string
+	// in it. Unset, groups with ports get public addresses. AllowedSubnetIDs are
+	// others that pods may choose. Optional.
+	SubnetID         string
+	AllowedSubnetIDs []string
+	// NoPublicIP gives groups without a subnet a public address only if their pod
+	// asks for one. Optional.
+	NoPublicIP bool
+
+	// Spot, Confidential and Zone are the kind and the availability zone of groups
+	// whose pod names none. Spot groups can be neither confidential nor in a subnet
+	// or zone. Optional.
+	Spot, Confidential bool
+	Zone               string
+
+	// Identities are the resource IDs of user-assigned managed identities that
+	// every group gets. AllowedIdentities are those that pods may choose; "*" is any
+	// that the agent may assign. RegistryIdentities pull images, by registry; a
+	// group gets the identity only if it has an image of that registry. Optional.
+	Identities, AllowedIdentities []string
+	RegistryIdentities            map[string]string
+
+	// LogAnalytics is where the logs of all containers are sent. Optional.
+	LogAnalytics *LogAnalytics
 
 	// Cloud replaces the public Azure cloud: the authority to sign in at, and
 	// the endpoint and audience of the resource manager. Optional.
@@ -76,6 +112,17 @@ type Config struct {
 	Quota *quota.Account
 }
 
+// LogAnalytics is a workspace of Azure Monitor.
+type LogAnalytics struct {
+	WorkspaceID string
+	// Key is the workspace's key, KeyFile a file that holds it. The file wins, and is
+	// read again for every group.
+	Key, KeyFile string
+	// ClusterResourceID, if set, files the logs under that cluster in Container
+	// Insights. Optional.
+	ClusterResourceID string
+}
+
 const defaultSettleTime = 10 * time.Second
 
 // maxTagValue is the length of a tag's value in Azure Resource Manager.
@@ -90,8 +137,6 @@ func (c *Config) validate() error {
 		{"SubscriptionID", c.SubscriptionID},
 		{"ResourceGroup", c.ResourceGroup},
 		{"Region", c.Region},
-		{"TenantID", c.TenantID},
-		{"ClientID", c.ClientID},
 		{"ClusterUID", c.ClusterUID},
 		{"NodeName", c.NodeName},
 	} {
@@ -99,21 +144,112 @@ func (c *Config) validate() error {
 			problems = append(problems, fmt.Errorf("%s is not set", field.name))
 		}
 	}
-	if c.ClientSecret == "" && c.ClientSecretFile == "" {
-		problems = append(problems, errors.New("neither ClientSecret nor ClientSecretFile is set"))
-	}
+	problems = append(problems, c.validateSignIn(), c.validateGroups())
 	for _, field := range []struct{ name, value string }{{"ClusterUID", c.ClusterUID}, {"NodeName", c.NodeName}} {
 		if len(field.value) > maxTagValue {
 			problems = append(problems, fmt.Errorf("%s has %d characters, more than the %d of a tag", field.name, len(field.value), maxTagValue))
 		}
 	}
-	if c.SubnetID != "" && !subnetRule.MatchString(c.SubnetID) {
-		problems = append(problems, fmt.Errorf("SubnetID %q is not the resource ID of a subnet", c.SubnetID))
-	}
 	if err := validateCloud(c.Cloud); err != nil {
 		problems = append(problems, err)
 	}
 	return errors.Join(problems...)
+}
+
+// validateSignIn wants one way to sign in, whole.
+func (c *Config) validateSignIn() error {
+	var problems []error
+	ways := 0
+	for _, set := range []bool{c.ClientSecret != "" || c.ClientSecretFile != "", c.FederatedTokenFile != "", c.ManagedIdentity} {
+		if set {
+			ways++
+		}
+	}
+	switch {
+	case ways == 0:
+		problems = append(problems, errors.New("nothing to sign in with: set ClientSecret, ClientSecretFile, FederatedTokenFile or ManagedIdentity"))
+	case ways > 1:
+		problems = append(problems, errors.New("more than one way to sign in: set ClientSecret or ClientSecretFile, FederatedTokenFile, or ManagedIdentity"))
+	}
+	if !c.ManagedIdentity {
+		for _, field := range []struct{ name, value string }{{"TenantID", c.TenantID}, {"ClientID", c.ClientID}} {
+			if field.value == "" {
+				problems = append(problems, fmt.Errorf("%s is not set", field.name))
+			}
+		}
+	}
+	if c.MetadataEndpoint != "" {
+		if err := validateMetadata(c.MetadataEndpoint); err != nil {
+			problems = append(problems, fmt.Errorf("MetadataEndpoint: %w", err))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// validateGroups checks what every group gets.
+func (c *Config) validateGroups() error {
+	var problems []error
+	if c.SubnetID != "" && !subnetRule.MatchString(c.SubnetID) {
+		problems = append(problems, fmt.Errorf("SubnetID %q is not the resource ID of a subnet", c.SubnetID))
+	}
+	for _, id := range c.AllowedSubnetIDs {
+		if !subnetRule.MatchString(id) {
+			problems = append(problems, fmt.Errorf("AllowedSubnetIDs: %q is not the resource ID of a subnet", id))
+		}
+	}
+	if c.Zone != "" && !burstable.IsZone(c.Zone) {
+		problems = append(problems, fmt.Errorf("Zone %q is none of 1 to 9", c.Zone))
+	}
+	if c.Spot {
+		for _, field := range []struct {
+			name string
+			set  bool
+		}{{"SubnetID", c.SubnetID != ""}, {"Zone", c.Zone != ""}, {"Confidential", c.Confidential}} {
+			if field.set {
+				problems = append(problems, fmt.Errorf("Spot and %s exclude each other", field.name))
+			}
+		}
+	}
+	for _, id := range c.Identities {
+		problems = append(problems, validateIdentity(id))
+	}
+	for _, id := range c.AllowedIdentities {
+		if id != "*" {
+			problems = append(problems, validateIdentity(id))
+		}
+	}
+	for _, server := range slices.Sorted(maps.Keys(c.RegistryIdentities)) {
+		problems = append(problems, validateIdentity(c.RegistryIdentities[server]))
+	}
+	if l := c.LogAnalytics; l != nil && (l.WorkspaceID == "" || l.Key == "" && l.KeyFile == "") {
+		problems = append(problems, errors.New("LogAnalytics needs a workspace ID and its key"))
+	}
+	return errors.Join(problems...)
+}
+
+func validateIdentity(id string) error {
+	if !burstable.IsManagedIdentity(id) {
+		return fmt.Errorf("%q is not the resource ID of a user-assigned managed identity", id)
+	}
+	return nil
+}
+
+// validateMetadata: the metadata service has no TLS.
+func validateMetadata(endpoint string) error {
+	u, err := url.Parse(endpoint)
+	// The parser's message may quote credentials inside the URL: not wrapped.
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || strings.Trim(u.Path, "/") != "" {
+		return errors.New("must be http://host:port, without path, credentials or query")
+	}
+	return nil
+}
+
+// node is what the virtual node says of itself to those who judge pods.
+func (c *Config) node() burstable.ACINode {
+	return burstable.ACINode{
+		Spot: c.Spot, Confidential: c.Confidential, Zone: c.Zone, NoPublicIP: c.NoPublicIP,
+		SubnetID: c.SubnetID, Subnets: c.AllowedSubnetIDs, Identities: c.AllowedIdentities,
+	}
 }
 
 func validateCloud(c cloud.Configuration) error {

@@ -49,6 +49,37 @@ func TestConfigFromEnv(t *testing.T) {
 		"a subnet elsewhere": {map[string]string{"ACI_VNET_NAME": "v", "ACI_SUBNET_NAME": "aci", "ACI_VNET_RESOURCE_GROUP": "net", "ACI_VNET_SUBSCRIPTION_ID": "other"}, with(func(c *Config) {
 			c.SubnetID = "/subscriptions/other/resourceGroups/net/providers/Microsoft.Network/virtualNetworks/v/subnets/aci"
 		})},
+		"the cloud of a government": {map[string]string{"AZURE_ENVIRONMENT": "AzureUSGovernment"}, with(func(c *Config) { c.Cloud = cloud.AzureGovernment })},
+		"another's short name":      {map[string]string{"AZURE_ENVIRONMENT": "AzureChina"}, with(func(c *Config) { c.Cloud = cloud.AzureChina })},
+		"a workload identity": {map[string]string{"AZURE_CLIENT_SECRET": "", "AZURE_FEDERATED_TOKEN_FILE": "/t"}, with(func(c *Config) {
+			c.ClientSecret, c.FederatedTokenFile = "", "/t"
+		})},
+		"a secret before a token": {map[string]string{"AZURE_FEDERATED_TOKEN_FILE": "/t"}, base},
+		"a token by choice": {map[string]string{"AZURE_FEDERATED_TOKEN_FILE": "/t", "AZURE_TOKEN_CREDENTIALS": "WorkloadIdentityCredential"}, with(func(c *Config) {
+			c.ClientSecret, c.FederatedTokenFile = "", "/t"
+		})},
+		"a managed identity": {map[string]string{
+			"AZURE_CLIENT_SECRET": "", "AZURE_CLIENT_ID": "", "AZURE_TENANT_ID": "", "AZURE_TOKEN_CREDENTIALS": "ManagedIdentityCredential",
+			"AZURE_POD_IDENTITY_AUTHORITY_HOST": "http://127.0.0.1:8080/",
+		}, with(func(c *Config) {
+			c.TenantID, c.ClientID, c.ClientSecret = "", "", ""
+			c.ManagedIdentity, c.MetadataEndpoint = true, "http://127.0.0.1:8080/"
+		})},
+		"the classic managed identity": {map[string]string{"AZURE_CLIENT_SECRET": "", "AZURE_CLIENT_ID": "", "VIRTUALNODE_USER_IDENTITY_CLIENTID": "node"}, with(func(c *Config) {
+			c.ClientID, c.ClientSecret, c.ManagedIdentity = "node", "", true
+		})},
+		"Spot": {map[string]string{"ACI_PRIORITY": "Spot", "ACI_PUBLIC_IP": "false"}, with(func(c *Config) { c.Spot, c.NoPublicIP = true, true })},
+		"what groups get": {map[string]string{
+			"ACI_SKU": "Confidential", "ACI_ZONE": "3", "ACI_ALLOWED_SUBNET_IDS": subnet + ", " + subnet + "2",
+			"ACI_POD_IDENTITIES": identityOf("pod"), "ACI_ALLOWED_IDENTITIES": "*",
+			"ACI_REGISTRY_IDENTITIES": "a.azurecr.io=" + identityOf("a") + ",b.azurecr.io=" + identityOf("b"),
+			"LOG_ANALYTICS_ID":        "w", "LOG_ANALYTICS_KEY": "k", "LOG_ANALYTICS_KEY_FILE": "/k", "CLUSTER_RESOURCE_ID": "/c",
+		}, with(func(c *Config) {
+			c.Confidential, c.Zone, c.AllowedSubnetIDs = true, "3", []string{subnet, subnet + "2"}
+			c.Identities, c.AllowedIdentities = []string{identityOf("pod")}, []string{"*"}
+			c.RegistryIdentities = map[string]string{"a.azurecr.io": identityOf("a"), "b.azurecr.io": identityOf("b")}
+			c.LogAnalytics = &LogAnalytics{WorkspaceID: "w", Key: "k", KeyFile: "/k", ClusterResourceID: "/c"}
+		})},
 		"another cloud": {map[string]string{"AZURE_ENVIRONMENT": "AzureChinaCloud"}, with(func(c *Config) { c.Cloud = cloud.AzureChina })},
 		"private endpoints": {map[string]string{"AZURE_AUTHORITY_HOST": "https://login.example", "ACI_ARM_ENDPOINT": "https://arm.example", "ACI_ARM_AUDIENCE": "api://arm"}, with(func(c *Config) {
 			c.Cloud = cloud.Configuration{
@@ -92,7 +123,23 @@ func TestConfigFromEnvNamesTheVariable(t *testing.T) {
 		"no subscription":     {map[string]string{"AZURE_SUBSCRIPTION_ID": ""}, "AZURE_SUBSCRIPTION_ID is not set"},
 		"no tenant":           {map[string]string{"AZURE_TENANT_ID": ""}, "AZURE_TENANT_ID is not set"},
 		"no client":           {map[string]string{"AZURE_CLIENT_ID": ""}, "AZURE_CLIENT_ID is not set"},
-		"no secret":           {map[string]string{"AZURE_CLIENT_SECRET": ""}, "neither environment variable AZURE_CLIENT_SECRET nor AZURE_CLIENT_SECRET_FILE is set"},
+		"no secret":           {map[string]string{"AZURE_CLIENT_SECRET": ""}, "nothing to sign in with: set environment variable AZURE_CLIENT_SECRET"},
+		"no secret by choice": {map[string]string{"AZURE_CLIENT_SECRET": "", "AZURE_TOKEN_CREDENTIALS": "EnvironmentCredential"}, "neither environment variable AZURE_CLIENT_SECRET nor AZURE_CLIENT_SECRET_FILE is set"},
+		"no token by choice":  {map[string]string{"AZURE_TOKEN_CREDENTIALS": "WorkloadIdentityCredential"}, "AZURE_FEDERATED_TOKEN_FILE is not set"},
+		"an unknown choice":   {map[string]string{"AZURE_TOKEN_CREDENTIALS": "AzureCLICredential"}, "AZURE_TOKEN_CREDENTIALS"},
+		"no metadata service": {map[string]string{"AZURE_TOKEN_CREDENTIALS": "ManagedIdentityCredential", "AZURE_POD_IDENTITY_AUTHORITY_HOST": "127.0.0.1:8080"}, "AZURE_POD_IDENTITY_AUTHORITY_HOST"},
+		"unknown priority":    {map[string]string{"ACI_PRIORITY": "Low"}, "ACI_PRIORITY"},
+		"Spot in a subnet":    {map[string]string{"ACI_PRIORITY": "Spot", "ACI_SUBNET_ID": subnet}, "ACI_PRIORITY: Spot groups cannot have what ACI_SUBNET_ID"},
+		"Spot in a zone":      {map[string]string{"ACI_PRIORITY": "Spot", "ACI_ZONE": "1"}, "ACI_PRIORITY: Spot groups cannot have what ACI_ZONE"},
+		"unknown SKU":         {map[string]string{"ACI_SKU": "Dedicated"}, "ACI_SKU"},
+		"unknown zone":        {map[string]string{"ACI_ZONE": "eu-1"}, "ACI_ZONE"},
+		"neither yes nor no":  {map[string]string{"ACI_PUBLIC_IP": "never"}, "ACI_PUBLIC_IP"},
+		"bad allowed subnet":  {map[string]string{"ACI_ALLOWED_SUBNET_IDS": "aci"}, "ACI_ALLOWED_SUBNET_IDS"},
+		"bad identity":        {map[string]string{"ACI_POD_IDENTITIES": "*"}, "ACI_POD_IDENTITIES"},
+		"bad allowed one":     {map[string]string{"ACI_ALLOWED_IDENTITIES": "web"}, "ACI_ALLOWED_IDENTITIES"},
+		"bad registry":        {map[string]string{"ACI_REGISTRY_IDENTITIES": "a.azurecr.io"}, "ACI_REGISTRY_IDENTITIES"},
+		"no workspace key":    {map[string]string{"LOG_ANALYTICS_ID": "w"}, "LOG_ANALYTICS_ID"},
+		"no workspace":        {map[string]string{"LOG_ANALYTICS_KEY": "s3cret-value"}, "LOG_ANALYTICS_KEY"},
 		"half a subnet":       {map[string]string{"ACI_SUBNET_NAME": "s"}, "ACI_VNET_NAME is not set"},
 		"no network's group":  {map[string]string{"ACI_SUBNET_NAME": "s", "ACI_VNET_NAME": "v"}, "ACI_VNET_RESOURCE_GROUP is not set"},
 		"bad subnet":          {map[string]string{"ACI_SUBNET_ID": "aci"}, "ACI_SUBNET_ID"},
@@ -134,6 +181,14 @@ func TestNewNamesTheField(t *testing.T) {
 		"long cluster":   {func(c *Config) { c.ClusterUID = strings.Repeat("u", 257) }, "ClusterUID"},
 		"node":           {func(c *Config) { c.NodeName = "" }, "NodeName"},
 		"subnet":         {func(c *Config) { c.SubnetID = "aci" }, "SubnetID"},
+		"two ways in":    {func(c *Config) { c.ManagedIdentity = true }, "more than one way to sign in"},
+		"metadata":       {func(c *Config) { c.MetadataEndpoint = "127.0.0.1" }, "MetadataEndpoint"},
+		"another subnet": {func(c *Config) { c.AllowedSubnetIDs = []string{"aci"} }, "AllowedSubnetIDs"},
+		"zone":           {func(c *Config) { c.Zone = "one" }, "Zone"},
+		"Spot":           {func(c *Config) { c.Spot, c.Confidential = true, true }, "Spot and Confidential"},
+		"identity":       {func(c *Config) { c.Identities = []string{"web"} }, "web"},
+		"registry":       {func(c *Config) { c.RegistryIdentities = map[string]string{"a": "web"} }, "web"},
+		"workspace":      {func(c *Config) { c.LogAnalytics = &LogAnalytics{WorkspaceID: "w"} }, "LogAnalytics"},
 		"cloud":          {func(c *Config) { c.Cloud.ActiveDirectoryAuthorityHost = "https://a" }, "Cloud"},
 	}
 	if _, err := New(valid); err != nil {
@@ -180,7 +235,11 @@ func TestCapabilities(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	for inSubnet, p := range map[bool]*Provider{false: open, true: private} {
-		if diff := cmp.Diff(Capabilities(inSubnet), p.Capabilities()); diff != "" {
+		want := Capabilities(inSubnet)
+		if inSubnet {
+			want.ACI.SubnetID = subnet
+		}
+		if diff := cmp.Diff(want, p.Capabilities()); diff != "" {
 			t.Errorf("capabilities, in a subnet %v (-published +of the node):\n%s", inSubnet, diff)
 		}
 	}

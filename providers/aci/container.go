@@ -21,6 +21,9 @@ func (b *builder) container(i int, cpu, memory share) *sdk.Container {
 	b.checkContainer(field, c)
 	var ports []*sdk.ContainerPort
 	for _, p := range c.Ports {
+		if !b.addressed() {
+			break // a port that is open to nobody
+		}
 		protocol := sdk.ContainerNetworkProtocolTCP
 		if p.Protocol == corev1.ProtocolUDP {
 			protocol = sdk.ContainerNetworkProtocolUDP

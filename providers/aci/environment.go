@@ -24,6 +24,17 @@ const (
 	// envClientSecretFile names a file with the secret, read again when it
 	// changes.
 	envClientSecretFile = "AZURE_CLIENT_SECRET_FILE"
+	// envFederatedTokenFile is set by the webhook of workload identities, and by the
+	// chart.
+	envFederatedTokenFile = "AZURE_FEDERATED_TOKEN_FILE"
+	// envCredentials chooses how to sign in by the name of azidentity's credential,
+	// as in DefaultAzureCredential. Unset, it is what the others allow.
+	envCredentials = "AZURE_TOKEN_CREDENTIALS"
+	// envMetadata replaces the address of the machine's metadata service.
+	envMetadata = "AZURE_POD_IDENTITY_AUTHORITY_HOST"
+	// envNodeIdentity is the client ID of the identity of the machine that the
+	// classic virtual node signs in as.
+	envNodeIdentity = "VIRTUALNODE_USER_IDENTITY_CLIENTID"
 
 	// envSubnetID is the whole resource ID; the other four spell it in parts.
 	envSubnetID           = "ACI_SUBNET_ID"
@@ -31,9 +42,28 @@ const (
 	envVNetResourceGroup  = "ACI_VNET_RESOURCE_GROUP"
 	envVNetName           = "ACI_VNET_NAME"
 	envSubnetName         = "ACI_SUBNET_NAME"
+	// envAllowedSubnetIDs are resource IDs, separated by commas.
+	envAllowedSubnetIDs = "ACI_ALLOWED_SUBNET_IDS"
+	envPublicIP         = "ACI_PUBLIC_IP"
 
-	// envEnvironment chooses one of the public clouds; the next three replace
-	// parts of it.
+	envPriority = "ACI_PRIORITY"
+	envSKU      = "ACI_SKU"
+	envZone     = "ACI_ZONE"
+
+	// The first two are resource IDs, separated by commas, the third is pairs of
+	// REGISTRY=RESOURCE-ID.
+	envPodIdentities      = "ACI_POD_IDENTITIES"
+	envAllowedIdentities  = "ACI_ALLOWED_IDENTITIES"
+	envRegistryIdentities = "ACI_REGISTRY_IDENTITIES"
+
+	// Those of the classic virtual node, but for the file.
+	envLogAnalyticsID      = "LOG_ANALYTICS_ID"
+	envLogAnalyticsKey     = "LOG_ANALYTICS_KEY"
+	envLogAnalyticsKeyFile = "LOG_ANALYTICS_KEY_FILE"
+	envClusterResourceID   = "CLUSTER_RESOURCE_ID"
+
+	// envEnvironment chooses one of the public clouds, by any of the names that
+	// Azure's tools have for it; the next three replace parts of it.
 	envEnvironment   = "AZURE_ENVIRONMENT"
 	envAuthorityHost = "AZURE_AUTHORITY_HOST"
 	envEndpoint      = "ACI_ARM_ENDPOINT"
@@ -47,29 +77,23 @@ const (
 // missing or wrong, never its value where that may be secret.
 func ConfigFromEnv(getenv func(string) string) (Config, error) {
 	c := Config{
-		SubscriptionID:   getenv(envSubscriptionID),
-		ResourceGroup:    getenv(envResourceGroup),
-		Region:           getenv(envRegion),
-		TenantID:         getenv(envTenantID),
-		ClientID:         getenv(envClientID),
-		ClientSecret:     getenv(envClientSecret),
-		ClientSecretFile: getenv(envClientSecretFile),
+		SubscriptionID: getenv(envSubscriptionID),
+		ResourceGroup:  getenv(envResourceGroup),
+		Region:         getenv(envRegion),
+		TenantID:       getenv(envTenantID),
+		ClientID:       getenv(envClientID),
 	}
 	var problems []error
 	for _, required := range []struct{ name, value string }{
 		{envSubscriptionID, c.SubscriptionID},
 		{envResourceGroup, c.ResourceGroup},
 		{envRegion, c.Region},
-		{envTenantID, c.TenantID},
-		{envClientID, c.ClientID},
 	} {
 		if required.value == "" {
 			problems = append(problems, fmt.Errorf("environment variable %s is not set", required.name))
 		}
 	}
-	if c.ClientSecret == "" && c.ClientSecretFile == "" {
-		problems = append(problems, fmt.Errorf("neither environment variable %s nor %s is set", envClientSecret, envClientSecretFile))
-	}
+	problems = append(problems, c.signInFromEnv(getenv), c.groupsFromEnv(getenv))
 	var err error
 	if c.SubnetID, err = subnetFromEnv(getenv); err != nil {
 		problems = append(problems, err)
@@ -80,8 +104,8 @@ func ConfigFromEnv(getenv func(string) string) (Config, error) {
 	if c.RootCAs, err = rootsFromEnv(getenv); err != nil {
 		problems = append(problems, err)
 	}
-	if len(problems) > 0 {
-		return Config{}, fmt.Errorf("settings of Azure Container Instances: %w", errors.Join(problems...))
+	if err := errors.Join(problems...); err != nil {
+		return Config{}, fmt.Errorf("settings of Azure Container Instances: %w", err)
 	}
 	return c, nil
 }
@@ -152,14 +176,14 @@ func cloudFromEnv(getenv func(string) string) (cloud.Configuration, error) {
 
 func knownCloud(name string) (cloud.Configuration, error) {
 	switch strings.ToLower(name) {
-	case "", "azurecloud", "azurepubliccloud":
+	case "", "azurecloud", "azurepublic", "azurepubliccloud":
 		return cloud.AzurePublic, nil
 	case "azureusgovernment", "azureusgovernmentcloud":
 		return cloud.AzureGovernment, nil
-	case "azurechinacloud":
+	case "azurechina", "azurechinacloud":
 		return cloud.AzureChina, nil
 	}
-	return cloud.Configuration{}, fmt.Errorf("environment variable %s: %q is none of AzureCloud, AzureUSGovernment, AzureChinaCloud", envEnvironment, name)
+	return cloud.Configuration{}, fmt.Errorf("environment variable %s: %q is none of AzurePublic, AzureUSGovernment, AzureChina", envEnvironment, name)
 }
 
 func rootsFromEnv(getenv func(string) string) (*x509.CertPool, error) {

@@ -114,7 +114,7 @@ var hints = map[string]string{
 	"ResourceGroupNotFound":           "create the resource group or correct the agent's setting",
 	"SubscriptionNotFound":            "correct the agent's subscription, or the tenant of its credentials",
 	"AuthorizationFailed":             "give the service principal a role with Microsoft.ContainerInstance/containerGroups/* on the resource group",
-	"LinkedAuthorizationFailed":       "give the service principal the action Microsoft.Network/virtualNetworks/subnets/join/action on the subnet",
+	"LinkedAuthorizationFailed":       "give the service principal the action Microsoft.Network/virtualNetworks/subnets/join/action on the subnet, and Microsoft.ManagedIdentity/userAssignedIdentities/assign/action on the identities",
 	"ContainerGroupQuotaReached":      "ask Azure for a higher quota, or limit the burst",
 }
 
@@ -172,11 +172,19 @@ func (o operation) fail(ctx context.Context, err error, j *journey, secrets reda
 	}
 	var signIn *azidentity.AuthenticationFailedError
 	var answer *azcore.ResponseError
+	// How azidentity says that the machine has no identity of its own; it exports
+	// no type for it.
+	var unavailable interface {
+		error
+		NonRetriable()
+	}
 	switch {
 	case errors.As(err, &signIn):
 		return o.failedSignIn(ctx, signIn, j, secrets)
 	case errors.As(err, &answer) && answer.RawResponse != nil:
 		return o.failedAnswer(answer, secrets)
+	case !j.sent() && errors.As(err, &unavailable):
+		return &providers.Error{Operation: o.name, Class: providers.Unauthorized, Message: "signing in: " + secrets.text(err.Error())}
 	}
 	result := &providers.Error{Operation: o.name, Class: providers.Unavailable, Message: secrets.text(networkText(ctx, err))}
 	switch {
@@ -265,6 +273,11 @@ func (o operation) failedSignIn(ctx context.Context, err *azidentity.Authenticat
 		result.Class = providers.Throttled
 	case status == http.StatusRequestTimeout || status >= 500:
 		result.Class = providers.Unavailable
+	case fromMetadata(err.RawResponse) && (status == http.StatusNotFound || status == http.StatusGone):
+		// The metadata service is being updated (error handling of managed
+		// identities' tokens, Microsoft Learn).
+		result.Class = providers.Unavailable
+		result.Message = fmt.Sprintf("signing in: the machine's metadata service answered HTTP %d", status)
 	case body.Error == "":
 		result.Class = providers.Misconfigured
 		result.Message = fmt.Sprintf("signing in: the authority answered HTTP %d without saying why; check the tenant and the authority's address", status)
@@ -272,6 +285,12 @@ func (o operation) failedSignIn(ctx context.Context, err *azidentity.Authenticat
 		result.Class = providers.Unauthorized
 	}
 	return result
+}
+
+// fromMetadata tells whether the machine's metadata service answered, and not the
+// authority.
+func fromMetadata(resp *http.Response) bool {
+	return resp.Request != nil && strings.HasPrefix(resp.Request.URL.Path, "/metadata/")
 }
 
 // networkText describes a failure below HTTP without the URL.

@@ -9,6 +9,7 @@ package aci
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -73,8 +74,15 @@ func (p *Provider) Close() { p.client.CloseIdleConnections() }
 // Name is "aci".
 func (p *Provider) Name() string { return name }
 
-// Location is the region. Groups are not bound to a zone.
-func (p *Provider) Location() providers.Location { return providers.Location{Region: p.config.Region} }
+// Location is the region, and the zone that groups are bound to, if they are.
+func (p *Provider) Location() providers.Location {
+	location := providers.Location{Region: p.config.Region}
+	if p.config.Zone != "" {
+		// As Azure's own nodes name their zone.
+		location.Zone = p.config.Region + "-" + p.config.Zone
+	}
+	return location
+}
 
 // do makes one call with the present session and turns its error into the one
 // that the caller may see. secrets are values of the request that must not be
@@ -88,12 +96,10 @@ func (p *Provider) do(ctx context.Context, op operation, secrets redactor, call 
 	if err != nil {
 		return op.fail(ctx, err, j, secrets)
 	}
-	secrets = append(secrets, p.config.ClientSecret)
-	if source, ok := p.sessions.source.(*clientSecret); ok {
-		secrets = append(secrets, source.secret())
-	}
+	secrets = append(secrets, p.sessions.source.secrets()...)
 	err = op.fail(ctx, call(withJourney(ctx, j), s), j, secrets)
-	if providers.ClassOf(err) == providers.Unauthorized {
+	switch class := providers.ClassOf(err); {
+	case class == providers.Unauthorized, class == providers.Misconfigured && !j.sent():
 		p.sessions.refused(s)
 	}
 	return err
@@ -169,7 +175,7 @@ func (p *Provider) group(g *sdk.ContainerGroup) *providers.Group {
 // Create makes the pod's group unless it exists. It returns when the service
 // has accepted it. The ID is the group's name.
 func (p *Provider) Create(ctx context.Context, spec *providers.GroupSpec) (string, error) {
-	body, err := buildGroup(&p.config, spec)
+	request, err := buildGroup(&p.config, spec)
 	if err != nil {
 		return "", opCreate.fail(ctx, err, &journey{}, nil)
 	}
@@ -203,16 +209,32 @@ func (p *Provider) Create(ctx context.Context, spec *providers.GroupSpec) (strin
 			Message: "the answer to an earlier request was lost, and it may still take effect",
 		}
 	}
-	err = p.put(ctx, id, body, secretsOf(spec))
+	err = p.put(ctx, id, request.body, append(secretsOf(spec), request.hidden...))
 	if providers.ClassOf(err) == providers.Unknown {
 		p.creates.lost(id)
 	} else {
 		p.creates.settle(id)
 	}
 	if err != nil {
+		if request.special {
+			err = ofOneKind(err)
+		}
 		return "", err
 	}
 	return id, nil
+}
+
+// ofOneKind keeps the want of room for groups of a kind that a single pod has asked
+// for from being taken for that of the node, which would hold all its pods back.
+func ofOneKind(err error) error {
+	var e *providers.Error
+	if !providers.ForWantOfRoom(err) || !errors.As(err, &e) {
+		return err
+	}
+	one := *e
+	one.Class = providers.Conflict
+	one.Message += "; that is of the kind of group that the pod's annotations ask for, and pods of the node's own kind are not held back"
+	return &one
 }
 
 // adopt checks that a group that exists under the pod's name is the pod's.
@@ -289,6 +311,9 @@ func secretsOf(spec *providers.GroupSpec) redactor {
 		}
 	}
 	for _, v := range spec.Volumes {
+		if v.AzureFile != nil {
+			secrets = append(secrets, v.AzureFile.AccountKey)
+		}
 		if v.Files == nil {
 			continue
 		}

@@ -4,13 +4,16 @@ import (
 	"cmp"
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	sdk "github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/containerinstance/armcontainerinstance/v2"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/autoburst/autoburst/policy/burstable"
 	"github.com/autoburst/autoburst/providers"
 )
 
@@ -19,8 +22,11 @@ import (
 type builder struct {
 	config   *Config
 	spec     *providers.GroupSpec
+	settings burstable.ACI
 	volumes  map[string]string // Kubernetes' name → the service's
 	refusals []string
+	hidden   redactor // secrets of the node's own settings that are in the body
+	failed   error    // not the pod's fault
 }
 
 // refuse notes that the service cannot carry out a field. The specification has
@@ -30,10 +36,21 @@ func (b *builder) refuse(field, format string, args ...any) {
 	b.refusals = append(b.refusals, field+": "+fmt.Sprintf(format, args...))
 }
 
-// buildGroup makes the container group of a pod. Its error is of class
-// InvalidPod and names every field in the way.
-func buildGroup(config *Config, spec *providers.GroupSpec) (sdk.ContainerGroup, error) {
+// groupRequest is the body of a PUT and what else is to be known of it.
+type groupRequest struct {
+	body sdk.ContainerGroup
+	// hidden are the secrets in it that are not the pod's.
+	hidden redactor
+	// special is set where the pod asks for another kind of group than the node's
+	// others are, which has a quota and a stock of its own.
+	special bool
+}
+
+// buildGroup makes the container group of a pod. Its error is of class InvalidPod
+// and names every field in the way, or of class Misconfigured.
+func buildGroup(config *Config, spec *providers.GroupSpec) (groupRequest, error) {
 	b := &builder{config: config, spec: spec}
+	b.readAnnotations()
 	b.checkPod()
 	properties := &sdk.ContainerGroupPropertiesProperties{
 		OSType:                   to.Ptr(sdk.OperatingSystemTypesLinux),
@@ -41,7 +58,9 @@ func buildGroup(config *Config, spec *providers.GroupSpec) (sdk.ContainerGroup, 
 		Volumes:                  b.buildVolumes(),
 		ImageRegistryCredentials: b.registryCredentials(),
 		DNSConfig:                b.dns(),
+		Diagnostics:              b.diagnostics(),
 	}
+	b.setKind(properties)
 	cpu, memory := cpuShares(spec), memoryShares(spec)
 	b.checkSize(sum(cpu), sum(memory))
 	for i := range spec.InitContainers {
@@ -50,20 +69,32 @@ func buildGroup(config *Config, spec *providers.GroupSpec) (sdk.ContainerGroup, 
 	for i := range spec.Containers {
 		properties.Containers = append(properties.Containers, b.container(i, cpu[i], memory[i]))
 	}
-	if config.SubnetID != "" {
-		properties.SubnetIDs = []*sdk.ContainerGroupSubnetID{{ID: to.Ptr(config.SubnetID)}}
+	if b.settings.SubnetID != "" {
+		properties.SubnetIDs = []*sdk.ContainerGroupSubnetID{{ID: to.Ptr(b.settings.SubnetID)}}
 	}
 	properties.IPAddress = b.address()
-	if len(b.refusals) > 0 {
-		return sdk.ContainerGroup{}, &providers.Error{
+	identity := b.identity(properties.ImageRegistryCredentials)
+	switch {
+	case len(b.refusals) > 0:
+		return groupRequest{}, &providers.Error{
 			Class:   providers.InvalidPod,
 			Message: "Azure Container Instances cannot run the pod: " + strings.Join(b.refusals, "; "),
 		}
+	case b.failed != nil:
+		return groupRequest{}, b.failed
 	}
-	return sdk.ContainerGroup{
+	group := sdk.ContainerGroup{
 		Location:   to.Ptr(config.Region),
 		Tags:       ownerTags(spec.Owner),
+		Identity:   identity,
 		Properties: properties,
+	}
+	if b.settings.Zone != "" {
+		group.Zones = []*string{to.Ptr(b.settings.Zone)}
+	}
+	return groupRequest{
+		body: group, hidden: b.hidden,
+		special: b.settings.Spot != config.Spot || b.settings.Confidential != config.Confidential,
 	}, nil
 }
 
@@ -106,11 +137,12 @@ func (b *builder) checkPod() {
 }
 
 func (b *builder) checkSize(cpu, memory int64) {
-	if cpu > maxCPUSteps {
-		b.refuse("spec.containers", "%g vCPU together are more than %g", steps(cpu, 100), steps(maxCPUSteps, 100))
+	largest := b.settings.Largest()
+	if most := largest.MilliCPU / milliCPUPerStep; cpu > most {
+		b.refuse("spec.containers", "%g vCPU together are more than %g", steps(cpu, 100), steps(most, 100))
 	}
-	if memory > maxMemorySteps {
-		b.refuse("spec.containers", "%g GB of memory together are more than %g", steps(memory, 10), steps(maxMemorySteps, 10))
+	if most := largest.MemoryBytes / bytesPerStep; memory > most {
+		b.refuse("spec.containers", "%g GB of memory together are more than %g", steps(memory, 10), steps(most, 10))
 	}
 }
 
@@ -130,9 +162,20 @@ func (b *builder) restartPolicy() *sdk.ContainerGroupRestartPolicy {
 	return nil
 }
 
+// registryCredentials: the pod's own words win over the node's, an identity that it
+// names over its pull secrets.
 func (b *builder) registryCredentials() []*sdk.ImageRegistryCredential {
 	var result []*sdk.ImageRegistryCredential
 	seen := map[string]bool{}
+	byIdentity := func(server, identity string) {
+		if !seen[server] {
+			seen[server] = true
+			result = append(result, &sdk.ImageRegistryCredential{Server: to.Ptr(server), Identity: to.Ptr(identity)})
+		}
+	}
+	for _, r := range b.settings.RegistryIdentities {
+		byIdentity(r.Server, r.Identity)
+	}
 	for _, c := range b.spec.RegistryCredentials {
 		server := registryServer(c.Server)
 		// The service takes one credential per registry; as with a kubelet, the
@@ -144,6 +187,11 @@ func (b *builder) registryCredentials() []*sdk.ImageRegistryCredential {
 		result = append(result, &sdk.ImageRegistryCredential{
 			Server: to.Ptr(server), Username: to.Ptr(c.Username), Password: to.Ptr(c.Password),
 		})
+	}
+	for _, server := range slices.Sorted(maps.Keys(b.config.RegistryIdentities)) {
+		if b.pullsFrom(server) {
+			byIdentity(server, b.config.RegistryIdentities[server])
+		}
 	}
 	return result
 }
@@ -160,12 +208,13 @@ func registryServer(address string) string {
 
 func (b *builder) dns() *sdk.DNSConfiguration {
 	d := b.spec.DNS
-	if d == nil {
+	if d == nil || d.Default && b.settings.SubnetID == "" {
+		// Outside of a virtual network there is no way to the cluster's resolver.
 		return nil
 	}
 	searches := strings.Join(d.Searches, " ")
 	switch {
-	case b.config.SubnetID == "":
+	case b.settings.SubnetID == "":
 		b.refuse("spec.dnsConfig", "a resolver can be set in a virtual network only")
 	case len(d.Nameservers) == 0:
 		b.refuse("spec.dnsConfig.nameservers", "at least one is needed")
@@ -223,15 +272,27 @@ func (b *builder) address() *sdk.IPAddress {
 	if len(ports) > maxPorts {
 		b.refuse("spec.containers", "%d ports together are more than %d", len(ports), maxPorts)
 	}
-	if len(ports) == 0 {
+	if len(ports) == 0 || !b.addressed() {
 		return nil
 	}
-	kind := sdk.ContainerGroupIPAddressTypePublic
-	if b.config.SubnetID != "" {
-		kind = sdk.ContainerGroupIPAddressTypePrivate
+	if b.settings.SubnetID != "" {
+		return &sdk.IPAddress{Type: to.Ptr(sdk.ContainerGroupIPAddressTypePrivate), Ports: ports}
 	}
-	return &sdk.IPAddress{Type: to.Ptr(kind), Ports: ports}
+	result := &sdk.IPAddress{Type: to.Ptr(sdk.ContainerGroupIPAddressTypePublic), Ports: ports}
+	if b.settings.Spot {
+		b.refuse("spec.containers", "Spot groups have no address for ports")
+	}
+	if b.settings.DNSLabel != "" {
+		result.DNSNameLabel = to.Ptr(b.settings.DNSLabel)
+	}
+	if b.settings.DNSLabelScope != "" {
+		result.AutoGeneratedDomainNameLabelScope = to.Ptr(sdk.DNSNameLabelReusePolicy(b.settings.DNSLabelScope))
+	}
+	return result
 }
+
+// addressed tells whether the ports of the pod get an address.
+func (b *builder) addressed() bool { return b.settings.SubnetID != "" || b.settings.Public }
 
 var (
 	volumeRule  = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{3,61}[a-z0-9]$`)
@@ -301,6 +362,11 @@ func (b *builder) buildVolumes() []*sdk.Volume {
 					continue
 				}
 				volume.Secret[file.Path] = to.Ptr(encode(file.Data))
+			}
+		case v.AzureFile != nil:
+			volume.AzureFile = &sdk.AzureFileVolume{
+				ShareName: to.Ptr(v.AzureFile.Share), ReadOnly: to.Ptr(v.AzureFile.ReadOnly),
+				StorageAccountName: to.Ptr(v.AzureFile.AccountName), StorageAccountKey: to.Ptr(v.AzureFile.AccountKey),
 			}
 		default:
 			b.refuse(field, "has no source that the service knows")

@@ -22,6 +22,10 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 
 const subnet = "/subscriptions/s/resourceGroups/net/providers/Microsoft.Network/virtualNetworks/v/subnets/aci"
 
+func identityOf(name string) string {
+	return "/subscriptions/s/resourceGroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities/" + name
+}
+
 func ptr[T any](v T) *T { return &v }
 
 func resources(cpu, memory string) corev1.ResourceList {
@@ -137,14 +141,38 @@ func TestRequestBodies(t *testing.T) {
 			}
 			return s
 		}()},
+		"spot": {Config{Region: "westeurope", Spot: true}, func() *providers.GroupSpec {
+			s := minimal()
+			s.Containers[0].Ports = []corev1.ContainerPort{{ContainerPort: 80}}
+			s.DNS = &providers.DNS{Default: true, Nameservers: []string{"10.0.0.10"}}
+			return s
+		}()},
+		"settings": {Config{
+			Region: "westeurope", Zone: "2", Identities: []string{identityOf("node")}, AllowedIdentities: []string{"*"},
+			RegistryIdentities: map[string]string{"shop.azurecr.io": identityOf("puller"), "unused.azurecr.io": identityOf("unused")},
+			LogAnalytics:       &LogAnalytics{WorkspaceID: "workspace", Key: "workspace-key", ClusterResourceID: "/subscriptions/s/cluster"},
+		}, func() *providers.GroupSpec {
+			s := minimal()
+			s.Containers[0].Image = "shop.azurecr.io/web:1"
+			s.Containers[0].Ports = []corev1.ContainerPort{{ContainerPort: 80}}
+			s.Annotations = map[string]string{
+				"autoburst.io/aci-cce-policy": "cG9saWN5", "autoburst.io/aci-identities": identityOf("web"),
+				"virtualkubelet.io/dnsnamelabel": "shop-web", "autoburst.io/aci-dns-name-label-scope": "TenantReuse",
+				"autoburst.io/aci-registry-identities": "tools.azurecr.io=" + identityOf("tools"),
+			}
+			s.RegistryCredentials = []providers.RegistryCredential{{Server: "tools.azurecr.io", Username: "u", Password: "p"}}
+			s.Volumes = []providers.Volume{{Name: "share", AzureFile: &providers.AzureFile{Share: "data", AccountName: "shop", AccountKey: "a2V5", ReadOnly: true}}}
+			s.Containers[0].Mounts = []corev1.VolumeMount{{Name: "share", MountPath: "/data"}}
+			return s
+		}()},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			group, err := buildGroup(&test.config, test.spec)
+			request, err := buildGroup(&test.config, test.spec)
 			if err != nil {
 				t.Fatal(err)
 			}
-			encoded, err := json.Marshal(group)
+			encoded, err := json.Marshal(request.body)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -243,7 +271,16 @@ func TestRefusals(t *testing.T) {
 		"a resolver without a subnet": {func(s *providers.GroupSpec) { s.DNS = &providers.DNS{Nameservers: []string{"1.1.1.1"}} }, "spec.dnsConfig"},
 		"host name":                   {func(s *providers.GroupSpec) { s.Hostname = "h" }, "spec.hostname"},
 		"host aliases":                {func(s *providers.GroupSpec) { s.HostAliases = []corev1.HostAlias{{IP: "1.1.1.1"}} }, "spec.hostAliases"},
-		"a long name":                 {func(s *providers.GroupSpec) { s.Owner.PodName = strings.Repeat("a", 257) }, "metadata"},
+		"an unknown annotation":       {func(s *providers.GroupSpec) { s.Annotations = map[string]string{"autoburst.io/aci-prority": "Spot"} }, "metadata.annotations[autoburst.io/aci-prority]"},
+		"too large for Spot": {func(s *providers.GroupSpec) {
+			s.Annotations = map[string]string{"autoburst.io/aci-priority": "Spot"}
+			s.Containers[0].Resources.Requests = resources("5", "1Gi")
+		}, "spec.containers"},
+		"a port of a Spot group": {func(s *providers.GroupSpec) {
+			s.Annotations = map[string]string{"autoburst.io/aci-priority": "Spot"}
+			s.Containers[0].Ports = []corev1.ContainerPort{{ContainerPort: 80}}
+		}, "spec.containers"},
+		"a long name": {func(s *providers.GroupSpec) { s.Owner.PodName = strings.Repeat("a", 257) }, "metadata"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

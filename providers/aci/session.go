@@ -7,7 +7,6 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/arm"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
-	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	sdk "github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/containerinstance/armcontainerinstance/v2"
 
 	"github.com/autoburst/autoburst/providers"
@@ -90,18 +89,6 @@ func newSessions(config *Config, client *http.Client, account *quota.Account) *s
 			DisableRPRegistration: true,
 		},
 	}
-	s.source = &clientSecret{
-		tenant: config.TenantID, client: config.ClientID,
-		value: config.ClientSecret, file: config.ClientSecretFile,
-		options: azidentity.ClientSecretCredentialOptions{
-			ClientOptions: azcore.ClientOptions{
-				Cloud:     config.Cloud,
-				Retry:     noRetries,
-				Telemetry: policy.TelemetryOptions{ApplicationID: "autoburst"},
-				Transport: authorityTransport{client},
-			},
-			DisableInstanceDiscovery: isPrivateAuthority(config.Cloud.ActiveDirectoryAuthorityHost),
-		},
-	}
+	s.source = newCredentialSource(config, client)
 	return s
 }

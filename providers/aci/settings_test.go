@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/autoburst/autoburst/providers"
 	"github.com/autoburst/autoburst/providers/aci"
 	emulator "github.com/autoburst/autoburst/test/cloud/aci"
@@ -108,5 +110,63 @@ func TestConfigFromEnvReachesAPrivateCloud(t *testing.T) {
 	t.Cleanup(p.Close)
 	if err := p.Check(within(t)); err != nil {
 		t.Errorf("Check: %v", err)
+	}
+}
+
+// TestCloudTakesSettings puts what annotations and settings ask for to the cloud,
+// which checks that the members belong together.
+func TestCloudTakesSettings(t *testing.T) {
+	const (
+		identity = "/subscriptions/s/resourceGroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities/web"
+		subnet   = "/subscriptions/s/resourceGroups/net/providers/Microsoft.Network/virtualNetworks/v/subnets/aci"
+	)
+	server := newCloud(t)
+	key := filepath.Join(t.TempDir(), "key")
+	p := newProvider(t, server, func(c *aci.Config) {
+		c.AllowedIdentities, c.AllowedSubnetIDs = []string{"*"}, []string{subnet}
+		c.RegistryIdentities = map[string]string{"shop.azurecr.io": identity}
+		c.LogAnalytics = &aci.LogAnalytics{WorkspaceID: "workspace", KeyFile: key}
+	})
+	_, err := p.Create(within(t), podSpec("early"))
+	wantClass(t, "without the workspace's key", err, providers.Misconfigured)
+	if err := os.WriteFile(key, []byte("workspace-key\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tests := map[string]struct {
+		edit func(*providers.GroupSpec)
+		spot bool
+	}{
+		"spot": {func(s *providers.GroupSpec) {
+			s.Annotations = map[string]string{"autoburst.io/aci-priority": "Spot", "autoburst.io/aci-public-ip": "false"}
+		}, true},
+		"confidential": {func(s *providers.GroupSpec) {
+			s.Annotations = map[string]string{"virtual-kubelet.io/confidential-compute-cce-policy": "cG9saWN5", "autoburst.io/aci-zone": "1"}
+		}, false},
+		"subnet": {func(s *providers.GroupSpec) {
+			s.Annotations = map[string]string{"autoburst.io/aci-subnet-id": subnet}
+			s.DNS = &providers.DNS{Nameservers: []string{"10.0.0.10"}}
+		}, false},
+		"identities": {func(s *providers.GroupSpec) {
+			s.Containers[0].Image = "shop.azurecr.io/web:1"
+			s.Annotations = map[string]string{"autoburst.io/aci-identities": identity, "autoburst.io/aci-registry-identities": "tools.azurecr.io=" + identity}
+		}, false},
+		"name": {func(s *providers.GroupSpec) {
+			s.Annotations = map[string]string{"virtualkubelet.io/dnsnamelabel": "shop-web"}
+		}, false},
+		"share": {func(s *providers.GroupSpec) {
+			s.Volumes = []providers.Volume{{Name: "share", AzureFile: &providers.AzureFile{Share: "data", AccountName: "shop", AccountKey: "a2V5"}}}
+			s.Containers[0].Mounts = []corev1.VolumeMount{{Name: "share", MountPath: "/data"}}
+		}, false},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			spec := podSpec(name)
+			test.edit(spec)
+			id := create(t, p, spec)
+			g := eventually(t, p, id, "it runs", inPhase(providers.GroupRunning))
+			if g.Status.Spot != test.spot || g.Status.Displaced {
+				t.Errorf("spot %v, displaced %v", g.Status.Spot, g.Status.Displaced)
+			}
+		})
 	}
 }

@@ -68,9 +68,20 @@ func groupStatus(g *sdk.ContainerGroup, now time.Time) *providers.GroupStatus {
 	if properties.InstanceView != nil {
 		status.Events = append(status.Events, events("", properties.InstanceView.Events)...)
 	}
+	tellMaintenance(status, groupState(properties))
 	slices.SortStableFunc(status.Events, func(a, b providers.Event) int { return a.Last.Compare(b.Last) })
 	setPhase(status, properties)
+	status.Spot = value(properties.Priority) == sdk.ContainerGroupPrioritySpot
+	status.Displaced = status.Spot && displaced(status, groupState(properties))
 	return status
+}
+
+// groupState is the state of the group as a whole, in lower case.
+func groupState(properties *sdk.ContainerGroupPropertiesProperties) string {
+	if properties.InstanceView == nil {
+		return ""
+	}
+	return strings.ToLower(value(properties.InstanceView.State))
 }
 
 // setPhase draws the phase from the group's state and, where that says nothing
@@ -346,13 +357,6 @@ func whyWaiting(seen []*sdk.Event) (reason, message string) {
 // exitCodeUnknown stands where the service gives none.
 const exitCodeUnknown = 255
 
-// Exit codes of containers that the platform ended for maintenance (service
-// documentation).
-const (
-	exitMaintenance        = 7147
-	exitMaintenanceRestart = 7148
-)
-
 func terminated(s *sdk.ContainerState) *corev1.ContainerStateTerminated {
 	if s == nil || !strings.EqualFold(value(s.State), "Terminated") {
 		return nil
@@ -374,8 +378,8 @@ func terminated(s *sdk.ContainerState) *corev1.ContainerStateTerminated {
 	reason, message := detail(s)
 	result.Reason = cmp.Or(reason, result.Reason)
 	result.Message = cmp.Or(message, result.Message)
-	if result.ExitCode == exitMaintenance || result.ExitCode == exitMaintenanceRestart {
-		result.Message = strings.TrimSpace(result.Message + " The platform ended the container for maintenance.")
+	if isMaintenance(result) {
+		result.Message = strings.TrimSpace(result.Message + " " + maintenanceMessage)
 	}
 	return result
 }

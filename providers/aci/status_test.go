@@ -141,7 +141,10 @@ func TestContainerStates(t *testing.T) {
 			State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{Reason: "Completed", Message: "Terminated by client request"}},
 		}},
 		"maintenance": {`{"currentState":{"state":"Terminated","exitCode":7148,"detailStatus":"Error"}}`, corev1.ContainerStatus{
-			State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
+			State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{
+				Reason: "PlatformMaintenance", Message: "The platform ended the container for maintenance.",
+			}},
+			LastTerminationState: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
 				ExitCode: 7148, Reason: "Error", Message: "The platform ended the container for maintenance.",
 			}},
 		}},

@@ -11,14 +11,30 @@ var _ providers.UsageReader = (*Provider)(nil)
 // Names of the quotas that the groups of this package count against (service
 // documentation, "Resource availability and quota limits").
 const (
-	usageGroups = "ContainerGroups"
-	usageCores  = "StandardCores"
+	usageGroups             = "ContainerGroups"
+	usageConfidentialGroups = "ConfidentialContainerGroups"
+	usageCores              = "StandardCores"
+	usageSpotCores          = "StandardSpotCores"
+	usageConfidentialCores  = "ConfidentialCores"
 )
 
-// Usage reads the quotas of the subscription in the region (Location_ListUsage).
+// quotas are the names of those that groups of the node's own kind use.
+func (c *Config) quotas() (groups, cores string) {
+	switch {
+	case c.Spot:
+		return usageGroups, usageSpotCores
+	case c.Confidential:
+		return usageConfidentialGroups, usageConfidentialCores
+	}
+	return usageGroups, usageCores
+}
+
+// Usage reads the quotas of the subscription in the region (Location_ListUsage),
+// those of the kind of groups that the node makes unless a pod asks for another.
 // Groups that have ended count until they are deleted; cores that run do.
 func (p *Provider) Usage(ctx context.Context) (providers.Usage, error) {
 	var usage providers.Usage
+	groups, cores := p.config.quotas()
 	err := p.do(ctx, opUsage, nil, func(ctx context.Context, s *session) error {
 		pager := s.location.NewListUsagePager(p.config.Region, nil)
 		for pager.More() {
@@ -32,9 +48,9 @@ func (p *Provider) Usage(ctx context.Context) (providers.Usage, error) {
 				}
 				m := &providers.Meter{Used: int64(*u.CurrentValue), Limit: int64(*u.Limit)}
 				switch value(u.Name.Value) {
-				case usageGroups:
+				case groups:
 					usage.Groups = m
-				case usageCores:
+				case cores:
 					m.Used, m.Limit = m.Used*1000, m.Limit*1000
 					usage.MilliCPU = m
 				}

@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/autoburst/autoburst/providers"
+	"github.com/autoburst/autoburst/providers/aci"
 	emulator "github.com/autoburst/autoburst/test/cloud/aci"
 )
 
@@ -56,4 +57,42 @@ func TestLateShortage(t *testing.T) {
 	if s := g.Status; s.Refused != providers.OutOfStock || s.Reason != "InsufficientCapacity" || s.Message == "" {
 		t.Errorf("refused %q, reason %q, message %q", s.Refused, s.Reason, s.Message)
 	}
+}
+
+// Spot and confidential groups count against quotas of their own.
+func TestUsageOfTheNodesKind(t *testing.T) {
+	server := newCloud(t, func(o *emulator.Options) {
+		o.Settings.Quota = map[string]int{"ContainerGroups": 7, "StandardCores": 50, "StandardSpotCores": 5, "ConfidentialContainerGroups": 3, "ConfidentialCores": 9}
+	})
+	spot := newProvider(t, server, func(c *aci.Config) { c.Spot = true })
+	confidential := newProvider(t, server, func(c *aci.Config) { c.Confidential = true })
+	regular := newProvider(t, server)
+	create(t, spot, podSpec("a"))
+	create(t, confidential, podSpec("b"))
+	meter := func(used, limit int64) *providers.Meter { return &providers.Meter{Used: used, Limit: limit} }
+	for name, test := range map[string]struct {
+		p    *aci.Provider
+		want providers.Usage
+	}{
+		"spot":         {spot, providers.Usage{Groups: meter(1, 7), MilliCPU: meter(1000, 5000)}},
+		"confidential": {confidential, providers.Usage{Groups: meter(1, 3), MilliCPU: meter(1000, 9000)}},
+		"regular":      {regular, providers.Usage{Groups: meter(1, 7), MilliCPU: meter(0, 50_000)}},
+	} {
+		got, err := test.p.Usage(within(t))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if diff := cmp.Diff(test.want, got); diff != "" {
+			t.Errorf("%s: usage (-want +got):\n%s", name, diff)
+		}
+	}
+
+	// A pod that asks for another kind than its node's waits by itself.
+	server.Change(func(s *emulator.Settings) { s.Quota["StandardSpotCores"], s.Quota["StandardCores"] = 1, 0 })
+	special := podSpec("c")
+	special.Annotations = map[string]string{"autoburst.io/aci-priority": "Spot", "autoburst.io/aci-public-ip": "false"}
+	_, err := regular.Create(within(t), special)
+	wantClass(t, "a Spot pod of a regular node", err, providers.Conflict)
+	_, err = regular.Create(within(t), podSpec("d"))
+	wantClass(t, "a regular pod of a regular node", err, providers.QuotaExceeded)
 }

@@ -116,6 +116,9 @@ func (p *Playground) start(ctx context.Context, d *appsv1.Deployment, tap *clust
 	if err != nil {
 		return nil, fmt.Errorf("environment of Deployment %s: %w", d.Name, err)
 	}
+	if env, err = p.projectTokens(ctx, spec, name, env); err != nil {
+		return nil, fmt.Errorf("volumes of Deployment %s: %w", d.Name, err)
+	}
 	var args []string
 	for _, a := range spec.Containers[0].Args {
 		// The only variable that the chart's arguments refer to.

@@ -15,7 +15,13 @@ type groupDefinition struct {
 	Location   string            `json:"location"`
 	Tags       map[string]string `json:"tags"`
 	Zones      []string          `json:"zones"`
+	Identity   *identity         `json:"identity"`
 	Properties groupProperties   `json:"properties"`
+}
+
+type identity struct {
+	Type         string                     `json:"type"`
+	UserAssigned map[string]json.RawMessage `json:"userAssignedIdentities"`
 }
 
 type groupProperties struct {
@@ -30,7 +36,11 @@ type groupProperties struct {
 	SubnetIDs        []subnetID           `json:"subnetIds"`
 	SKU              string               `json:"sku"`
 	Priority         string               `json:"priority"`
-	ConfidentialProp json.RawMessage      `json:"confidentialComputeProperties"`
+	ConfidentialProp *confidential        `json:"confidentialComputeProperties"`
+}
+
+type confidential struct {
+	CCEPolicy string `json:"ccePolicy"`
 }
 
 type container struct {
@@ -77,7 +87,10 @@ type volumeMount struct {
 }
 
 type registryCredential struct {
-	Server string `json:"server"`
+	Server   string `json:"server"`
+	Username string `json:"username"`
+	Password string `json:"password"`
+	Identity string `json:"identity"`
 }
 
 type port struct {
@@ -97,10 +110,16 @@ type subnetID struct {
 
 type volume struct {
 	Name      string            `json:"name"`
-	AzureFile json.RawMessage   `json:"azureFile"`
+	AzureFile *azureFile        `json:"azureFile"`
 	EmptyDir  json.RawMessage   `json:"emptyDir"`
 	Secret    map[string]string `json:"secret"`
 	GitRepo   json.RawMessage   `json:"gitRepo"`
+}
+
+type azureFile struct {
+	Share      string `json:"shareName"`
+	Account    string `json:"storageAccountName"`
+	AccountKey string `json:"storageAccountKey"`
 }
 
 // decodeDefinition reads a body that has passed the schema.
@@ -118,6 +137,9 @@ func decodeDefinition(body map[string]any) (groupDefinition, *apiError) {
 
 // spot reports whether the group asks for the Spot price.
 func (d groupDefinition) spot() bool { return d.Properties.Priority == "Spot" }
+
+// isConfidential reports whether the group asks for a trusted environment.
+func (d groupDefinition) isConfidential() bool { return d.Properties.SKU == "Confidential" }
 
 // size is what the group asks for and is billed: the sum over its containers.
 // Init containers have no resources of their own.

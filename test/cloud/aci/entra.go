@@ -29,6 +29,8 @@ type Application struct {
 	TenantID string
 	ClientID string
 	Secrets  []Secret
+	// Federated are the tokens of others that are taken in place of a secret.
+	Federated []FederatedCredential
 	// Scopes lists the resource ids at or below which the application may act,
 	// such as /subscriptions/{id}/resourceGroups/{name}. Empty means everywhere.
 	Scopes []string
@@ -42,6 +44,7 @@ type authority struct {
 	audiences []string
 
 	mu           sync.RWMutex
+	identities   []ManagedIdentity
 	applications map[string]Application // by applicationKey
 	tenants      map[string]bool
 	signingKey   []byte
@@ -73,6 +76,7 @@ func (a *authority) put(app Application) {
 	defer a.mu.Unlock()
 	app.Secrets = slices.Clone(app.Secrets)
 	app.Scopes = slices.Clone(app.Scopes)
+	app.Federated = slices.Clone(app.Federated)
 	a.applications[applicationKey(app.TenantID, app.ClientID)] = app
 	a.tenants[strings.ToLower(app.TenantID)] = true
 }
@@ -138,7 +142,7 @@ func (a *authority) configuration(w http.ResponseWriter, r *http.Request) {
 		"device_authorization_endpoint":         base + "/oauth2/v2.0/devicecode",
 		"jwks_uri":                              base + "/discovery/v2.0/keys",
 		"issuer":                                base + "/v2.0",
-		"token_endpoint_auth_methods_supported": []string{"client_secret_post"},
+		"token_endpoint_auth_methods_supported": []string{"client_secret_post", "private_key_jwt"},
 		"response_types_supported":              []string{"code"},
 		"response_modes_supported":              []string{"query"},
 		"subject_types_supported":               []string{"pairwise"},
@@ -202,7 +206,13 @@ func (a *authority) token(w http.ResponseWriter, r *http.Request) {
 			fmt.Sprintf("Application with identifier '%s' was not found in the directory '%s'.", client, tenant)})
 		return
 	}
-	if refusal, ok := a.checkSecret(app, form.Get("client_secret")); !ok {
+	check := func() (entraError, bool) { return a.checkSecret(app, form.Get("client_secret")) }
+	if form.Get("client_assertion") != "" {
+		check = func() (entraError, bool) {
+			return a.checkAssertion(app, form.Get("client_assertion_type"), form.Get("client_assertion"))
+		}
+	}
+	if refusal, ok := check(); !ok {
 		a.writeError(w, refusal)
 		return
 	}

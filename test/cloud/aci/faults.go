@@ -9,8 +9,12 @@ import (
 	"time"
 )
 
-// OperationToken is the name of the token endpoint for Fault.Operation.
-const OperationToken = "Token"
+// OperationToken and OperationMetadata are the names of the token endpoint and of
+// the machine's metadata service for Fault.Operation.
+const (
+	OperationToken    = "Token"
+	OperationMetadata = "Metadata"
+)
 
 // Fault makes calls go wrong that would have been admitted. Its parts apply in
 // the order delay, cut, answer; a Fault without Cut and Status only delays.

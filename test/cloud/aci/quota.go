@@ -58,14 +58,11 @@ func (s *Server) checkRoomLocked(subscription string, def groupDefinition, group
 		return nil
 	}
 	used := s.usageLocked(subscription, location)
-	cores := usageCores
-	if def.spot() {
-		cores = usageSpotCores
-	}
+	group, cores := def.usages()
 	for _, want := range []struct {
 		usage     string
 		requested int
-	}{{usageGroups, groups}, {cores, int(math.Ceil(cpu))}} {
+	}{{group, groups}, {cores, int(math.Ceil(cpu))}} {
 		limit := s.settings.quota(want.usage)
 		if used[want.usage]+want.requested > limit {
 			return badRequest("ContainerGroupQuotaReached", fmt.Sprintf(
@@ -74,6 +71,17 @@ func (s *Server) checkRoomLocked(subscription string, def groupDefinition, group
 		}
 	}
 	return nil
+}
+
+// usages are the names of the quotas that a group counts against.
+func (d groupDefinition) usages() (groups, cores string) {
+	switch {
+	case d.spot():
+		return usageGroups, usageSpotCores
+	case d.isConfidential():
+		return usageConfidentialGroups, usageConfidentialCores
+	}
+	return usageGroups, usageCores
 }
 
 // usageLocked counts what a subscription holds in a region: every group, and the
@@ -89,16 +97,13 @@ func (s *Server) usageLocked(subscription, location string) map[string]int {
 		if phase == sim.Deleted {
 			continue
 		}
-		used[usageGroups]++
+		groupUsage, coreUsage := g.def.usages()
+		used[groupUsage]++
 		if phase.Ended() {
 			continue
 		}
 		cpu, _ := g.def.size()
-		if g.def.spot() {
-			cores[usageSpotCores] += cpu
-		} else {
-			cores[usageCores] += cpu
-		}
+		cores[coreUsage] += cpu
 	}
 	for name, sum := range cores {
 		used[name] = int(math.Ceil(sum))
@@ -115,7 +120,7 @@ func (s *Server) listUsages(c *call) (reply, *apiError) {
 	defer s.mu.RUnlock()
 	used := s.usageLocked(c.subscription(), normalizeLocation(c.location()))
 	var value []any
-	for _, name := range []string{usageGroups, usageCores, usageSpotCores} {
+	for _, name := range []string{usageGroups, usageCores, usageSpotCores, usageConfidentialGroups, usageConfidentialCores} {
 		value = append(value, map[string]any{
 			"id": "/subscriptions/" + c.subscription() + "/providers/" + providerName + "/locations/" +
 				normalizeLocation(c.location()) + "/usages/" + name,

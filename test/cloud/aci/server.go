@@ -32,6 +32,8 @@ type Options struct {
 	Address string
 	// Applications may ask for tokens.
 	Applications []Application
+	// Identities are those of the machine whose metadata service Metadata is.
+	Identities []ManagedIdentity
 	// Subscriptions that exist, with their resource groups.
 	Subscriptions []Subscription
 	// Locations are the regions that take container groups; nil is a handful
@@ -121,6 +123,9 @@ func NewServer(options Options) *Server {
 	}
 	for _, app := range options.Applications {
 		s.PutApplication(app)
+	}
+	for _, identity := range options.Identities {
+		s.authority.assign(identity)
 	}
 	for _, subscription := range options.Subscriptions {
 		s.AddSubscription(subscription)

@@ -35,7 +35,8 @@ type Settings struct {
 	ARM      ARMLimits
 	Provider ProviderLimits
 	// Quota bounds usages per subscription and region by the usage's name
-	// (ContainerGroups, StandardCores, StandardSpotCores). An absent name is
+	// (ContainerGroups, StandardCores, StandardSpotCores, and for confidential
+	// groups ConfidentialContainerGroups, ConfidentialCores). An absent name is
 	// not limited. See PublishedQuota.
 	Quota map[string]int
 	// Shortages refuse new deployments for want of capacity.
@@ -100,9 +101,11 @@ func PublishedQuota() map[string]int {
 
 // Names of usages, as the service reports them.
 const (
-	usageGroups    = "ContainerGroups"
-	usageCores     = "StandardCores"
-	usageSpotCores = "StandardSpotCores"
+	usageGroups             = "ContainerGroups"
+	usageConfidentialGroups = "ConfidentialContainerGroups"
+	usageCores              = "StandardCores"
+	usageSpotCores          = "StandardSpotCores"
+	usageConfidentialCores  = "ConfidentialCores"
 )
 
 const provisioningTimeout = 30 * time.Minute
