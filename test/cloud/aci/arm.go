@@ -65,6 +65,9 @@ var routes = func() []route {
 	)
 	return []route{
 		{http.MethodGet, provider + "/operations", "Operations_List", (*Server).listOperations},
+		{http.MethodGet, "subscriptions/{subscription}/" + provider, "Providers_Get", (*Server).getProvider},
+		{http.MethodPost, "subscriptions/{subscription}/" + provider + "/register", "Providers_Register", (*Server).registerProvider},
+		{http.MethodGet, location + "/cachedImages", "Location_ListCachedImages", (*Server).listCachedImages},
 		{http.MethodGet, location + "/usages", "Location_ListUsage", (*Server).listUsages},
 		{http.MethodGet, location + "/capabilities", "Location_ListCapabilities", (*Server).listCapabilities},
 		{http.MethodGet, location + "/operations/{operation}", "Operation_Get", (*Server).getOperation},
@@ -78,6 +81,7 @@ var routes = func() []route {
 		{http.MethodPost, group + "/stop", "ContainerGroups_Stop", (*Server).stopGroup},
 		{http.MethodPost, group + "/start", "ContainerGroups_Start", (*Server).startGroup},
 		{http.MethodGet, group + "/containers/{container}/logs", "Containers_ListLogs", (*Server).listLogs},
+		{http.MethodGet, group + "/outboundNetworkDependenciesEndpoints", "ContainerGroups_GetOutboundNetworkDependenciesEndpoints", (*Server).listOutboundDependencies},
 	}
 }()
 
@@ -181,6 +185,9 @@ func (s *Server) process(c *call) (reply, *apiError) {
 	if refusal := s.throttle.take(settings.ARM, c.subscription(), c.app.ClientID, c.request.Method, c.header); refusal != nil {
 		return reply{}, refusal
 	}
+	if refusal := s.checkRegistration(c); refusal != nil {
+		return reply{}, refusal
+	}
 	if refusal := readRequestBody(c); refusal != nil {
 		return reply{}, refusal
 	}
@@ -203,8 +210,11 @@ func (s *Server) process(c *call) (reply, *apiError) {
 
 func checkVersion(c *call) *apiError {
 	versions := []string{APIVersion, previewVersion}
-	if c.operation == "Operation_Get" {
+	switch c.operation {
+	case "Operation_Get":
 		versions = append(versions, operationsAPIVersion)
+	case "Providers_Get", "Providers_Register":
+		versions = providerAPIVersions
 	}
 	given := c.query.Get("api-version")
 	switch {

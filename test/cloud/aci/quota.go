@@ -58,14 +58,18 @@ func (s *Server) checkRoomLocked(subscription string, def groupDefinition, group
 		return nil
 	}
 	used := s.usageLocked(subscription, location)
-	cores := usageCores
-	if def.spot() {
-		cores = usageSpotCores
-	}
-	for _, want := range []struct {
+	kind, cores := def.usages()
+	wanted := []struct {
 		usage     string
 		requested int
-	}{{usageGroups, groups}, {cores, int(math.Ceil(cpu))}} {
+	}{{usageGroups, groups}, {cores, int(math.Ceil(cpu))}}
+	if kind != usageGroups {
+		wanted = append(wanted, struct {
+			usage     string
+			requested int
+		}{kind, groups})
+	}
+	for _, want := range wanted {
 		limit := s.settings.quota(want.usage)
 		if used[want.usage]+want.requested > limit {
 			return badRequest("ContainerGroupQuotaReached", fmt.Sprintf(
@@ -74,6 +78,21 @@ func (s *Server) checkRoomLocked(subscription string, def groupDefinition, group
 		}
 	}
 	return nil
+}
+
+// usages names the usages that count a group and its cores. Every group counts
+// as a container group, whatever its kind.
+func (d groupDefinition) usages() (groups, cores string) {
+	switch {
+	case d.spot():
+		return usageGroups, usageSpotCores
+	case d.Properties.SKU == "Confidential":
+		return usageConfidentialGroups, usageConfidentialCores
+	case d.Properties.SKU == "Dedicated":
+		return usageDedicatedGroups, usageDedicatedCores
+	default:
+		return usageGroups, usageCores
+	}
 }
 
 // usageLocked counts what a subscription holds in a region: every group, and the
@@ -90,15 +109,15 @@ func (s *Server) usageLocked(subscription, location string) map[string]int {
 			continue
 		}
 		used[usageGroups]++
+		kind, coresOf := g.def.usages()
+		if kind != usageGroups {
+			used[kind]++
+		}
 		if phase.Ended() {
 			continue
 		}
 		cpu, _ := g.def.size()
-		if g.def.spot() {
-			cores[usageSpotCores] += cpu
-		} else {
-			cores[usageCores] += cpu
-		}
+		cores[coresOf] += cpu
 	}
 	for name, sum := range cores {
 		used[name] = int(math.Ceil(sum))
@@ -115,7 +134,7 @@ func (s *Server) listUsages(c *call) (reply, *apiError) {
 	defer s.mu.RUnlock()
 	used := s.usageLocked(c.subscription(), normalizeLocation(c.location()))
 	var value []any
-	for _, name := range []string{usageGroups, usageCores, usageSpotCores} {
+	for _, name := range usageNames {
 		value = append(value, map[string]any{
 			"id": "/subscriptions/" + c.subscription() + "/providers/" + providerName + "/locations/" +
 				normalizeLocation(c.location()) + "/usages/" + name,
@@ -161,6 +180,29 @@ func (s *Server) listCapabilities(c *call) (reply, *apiError) {
 		}
 	}
 	return reply{http.StatusOK, map[string]any{"value": value}}, nil
+}
+
+// listCachedImages reports the images that the machines of a region have.
+func (s *Server) listCachedImages(c *call) (reply, *apiError) {
+	if refusal := s.checkLocation(c.location()); refusal != nil {
+		return reply{}, refusal
+	}
+	value := []any{}
+	for _, image := range s.Settings().cachedImages() {
+		value = append(value, map[string]any{"osType": "Linux", "image": image})
+	}
+	return reply{http.StatusOK, map[string]any{"value": value}}, nil
+}
+
+// listOutboundDependencies answers an empty list, as the Swagger says it always
+// is.
+func (s *Server) listOutboundDependencies(c *call) (reply, *apiError) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.lookupLocked(c); !ok {
+		return reply{}, errGroupNotFound(c)
+	}
+	return reply{http.StatusOK, []any{}}, nil
 }
 
 // listOperations reports the operations that this server carries out.

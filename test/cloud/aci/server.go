@@ -72,6 +72,7 @@ type Server struct {
 	subscriptions map[string]map[string]bool // lower case id → lower case resource groups
 	groups        map[string]*group          // by lower case resource id
 	operations    map[string]*operation      // by lower case id
+	registrations map[string]registration    // by lower case subscription
 	pruned        time.Time                  // when old operations were last dropped
 
 	closing chan struct{}
@@ -117,6 +118,7 @@ func NewServer(options Options) *Server {
 		subscriptions:  map[string]map[string]bool{},
 		groups:         map[string]*group{},
 		operations:     map[string]*operation{},
+		registrations:  map[string]registration{},
 		closing:        make(chan struct{}),
 	}
 	for _, app := range options.Applications {

@@ -23,6 +23,15 @@ type Settings struct {
 	// OperationRetention is how long an operation can be read after it began;
 	// 0 is one hour. Not published.
 	OperationRetention time.Duration
+	// EvictionTime is how long a group that was evicted waits for capacity; 0 is
+	// one minute. Not published.
+	EvictionTime time.Duration
+	// RegistrationTime is how long the registration of a subscription takes; 0
+	// is no time. Not published.
+	RegistrationTime time.Duration
+	// CachedImages are the Linux images that cachedImages lists; nil is those of
+	// the Swagger's example.
+	CachedImages []string
 	// LogNotAvailableStatus is the HTTP status of ContainerLogNotAvailable,
 	// which is not published; 0 is 400.
 	LogNotAvailableStatus int
@@ -35,8 +44,8 @@ type Settings struct {
 	ARM      ARMLimits
 	Provider ProviderLimits
 	// Quota bounds usages per subscription and region by the usage's name
-	// (ContainerGroups, StandardCores, StandardSpotCores). An absent name is
-	// not limited. See PublishedQuota.
+	// (ContainerGroups, StandardCores, StandardSpotCores, ConfidentialCores and
+	// others). An absent name is not limited. See PublishedQuota.
 	Quota map[string]int
 	// Shortages refuse new deployments for want of capacity.
 	Shortages []Shortage
@@ -100,10 +109,21 @@ func PublishedQuota() map[string]int {
 
 // Names of usages, as the service reports them.
 const (
-	usageGroups    = "ContainerGroups"
-	usageCores     = "StandardCores"
-	usageSpotCores = "StandardSpotCores"
+	usageGroups             = "ContainerGroups"
+	usageCores              = "StandardCores"
+	usageSpotCores          = "StandardSpotCores"
+	usageConfidentialGroups = "ConfidentialContainerGroups"
+	usageConfidentialCores  = "ConfidentialCores"
+	usageDedicatedGroups    = "DedicatedContainerGroups"
+	usageDedicatedCores     = "DedicatedCores"
 )
+
+// usageNames are all usages that the service lists. GPU cores are no longer
+// handed out.
+var usageNames = []string{
+	usageGroups, usageCores, usageSpotCores, "StandardK80Cores", "StandardP100Cores", "StandardV100Cores",
+	usageDedicatedGroups, usageDedicatedCores, usageConfidentialGroups, usageConfidentialCores,
+}
 
 const provisioningTimeout = 30 * time.Minute
 
@@ -126,6 +146,20 @@ func (s Settings) stopGrace() time.Duration {
 		return 30 * time.Second
 	}
 	return s.StopGrace
+}
+
+func (s Settings) evictionTime() time.Duration {
+	if s.EvictionTime <= 0 {
+		return time.Minute
+	}
+	return s.EvictionTime
+}
+
+func (s Settings) cachedImages() []string {
+	if s.CachedImages == nil {
+		return []string{"ubuntu:16.04", "alpine:3.6"}
+	}
+	return s.CachedImages
 }
 
 func (s Settings) operationRetention() time.Duration {

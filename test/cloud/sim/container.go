@@ -21,6 +21,8 @@ type container struct {
 	pullDelay  time.Duration
 	stopAfter  time.Duration
 
+	dead, unready bool // what the probes of a simulated container find
+
 	host     *hostProcess // nil when simulated or not running
 	logs     *logBuffer
 	prevLogs *logBuffer
