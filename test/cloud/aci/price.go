@@ -10,9 +10,14 @@ var (
 	spotPrice    = sim.Price{Currency: "USD", CPU: 0.01215 / 3600, MemoryGiB: 0.001335 / 3600}
 )
 
+// price is nil for the skus whose prices this package does not know.
 func (d groupDefinition) price() *sim.Price {
-	if d.spot() {
+	switch {
+	case d.spot():
 		return &spotPrice
+	case d.Properties.SKU == "" || d.Properties.SKU == "Standard":
+		return &regularPrice
+	default:
+		return nil
 	}
-	return &regularPrice
 }
