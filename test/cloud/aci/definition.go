@@ -121,6 +121,9 @@ func decodeDefinition(body map[string]any) (groupDefinition, *apiError) {
 // spot reports whether the group asks for the Spot price.
 func (d groupDefinition) spot() bool { return d.Properties.Priority == "Spot" }
 
+// isConfidential reports whether the group asks for a trusted environment.
+func (d groupDefinition) isConfidential() bool { return d.Properties.SKU == "Confidential" }
+
 // size is what the group asks for and is billed: the sum over its containers.
 // Init containers have no resources of their own.
 func (d groupDefinition) size() (cpu, memoryGB float64) {

@@ -206,6 +206,8 @@ func checkSpot(name string, def groupDefinition) *apiError {
 	case properties.SKU == "Confidential" || properties.SKU == "Dedicated":
 		return badRequest("SpotPriorityContainerGroupNotSupportedInSku",
 			fmt.Sprintf("Spot container group '%s' cannot have the sku '%s'.", name, properties.SKU))
+	case len(def.Zones) > 0:
+		return badRequest("InvalidRequestContent", fmt.Sprintf("Spot container group '%s' cannot choose its zone.", name))
 	}
 	for _, c := range def.Properties.Containers {
 		if c.Properties.Resources.Requests.GPU != nil {
@@ -221,7 +223,7 @@ func checkSize(def groupDefinition) string {
 	switch {
 	case def.spot():
 		limit = maxSpot
-	case def.Properties.SKU == "Confidential":
+	case def.isConfidential():
 		limit = maxConfidential
 	}
 	for _, c := range def.Properties.Containers {

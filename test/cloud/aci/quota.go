@@ -58,18 +58,11 @@ func (s *Server) checkRoomLocked(subscription string, def groupDefinition, group
 		return nil
 	}
 	used := s.usageLocked(subscription, location)
-	kind, cores := def.usages()
-	wanted := []struct {
+	group, cores := def.usages()
+	for _, want := range []struct {
 		usage     string
 		requested int
-	}{{usageGroups, groups}, {cores, int(math.Ceil(cpu))}}
-	if kind != usageGroups {
-		wanted = append(wanted, struct {
-			usage     string
-			requested int
-		}{kind, groups})
-	}
-	for _, want := range wanted {
+	}{{group, groups}, {cores, int(math.Ceil(cpu))}} {
 		limit := s.settings.quota(want.usage)
 		if used[want.usage]+want.requested > limit {
 			return badRequest("ContainerGroupQuotaReached", fmt.Sprintf(
@@ -80,19 +73,15 @@ func (s *Server) checkRoomLocked(subscription string, def groupDefinition, group
 	return nil
 }
 
-// usages names the usages that count a group and its cores. Every group counts
-// as a container group, whatever its kind.
+// usages are the names of the quotas that a group counts against.
 func (d groupDefinition) usages() (groups, cores string) {
 	switch {
 	case d.spot():
 		return usageGroups, usageSpotCores
-	case d.Properties.SKU == "Confidential":
+	case d.isConfidential():
 		return usageConfidentialGroups, usageConfidentialCores
-	case d.Properties.SKU == "Dedicated":
-		return usageDedicatedGroups, usageDedicatedCores
-	default:
-		return usageGroups, usageCores
 	}
+	return usageGroups, usageCores
 }
 
 // usageLocked counts what a subscription holds in a region: every group, and the
@@ -108,16 +97,13 @@ func (s *Server) usageLocked(subscription, location string) map[string]int {
 		if phase == sim.Deleted {
 			continue
 		}
-		used[usageGroups]++
-		kind, coresOf := g.def.usages()
-		if kind != usageGroups {
-			used[kind]++
-		}
+		groupUsage, coreUsage := g.def.usages()
+		used[groupUsage]++
 		if phase.Ended() {
 			continue
 		}
 		cpu, _ := g.def.size()
-		cores[coresOf] += cpu
+		cores[coreUsage] += cpu
 	}
 	for name, sum := range cores {
 		used[name] = int(math.Ceil(sum))
@@ -180,29 +166,6 @@ func (s *Server) listCapabilities(c *call) (reply, *apiError) {
 		}
 	}
 	return reply{http.StatusOK, map[string]any{"value": value}}, nil
-}
-
-// listCachedImages reports the images that the machines of a region have.
-func (s *Server) listCachedImages(c *call) (reply, *apiError) {
-	if refusal := s.checkLocation(c.location()); refusal != nil {
-		return reply{}, refusal
-	}
-	value := []any{}
-	for _, image := range s.Settings().cachedImages() {
-		value = append(value, map[string]any{"osType": "Linux", "image": image})
-	}
-	return reply{http.StatusOK, map[string]any{"value": value}}, nil
-}
-
-// listOutboundDependencies answers an empty list, as the Swagger says it always
-// is.
-func (s *Server) listOutboundDependencies(c *call) (reply, *apiError) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if _, ok := s.lookupLocked(c); !ok {
-		return reply{}, errGroupNotFound(c)
-	}
-	return reply{http.StatusOK, []any{}}, nil
 }
 
 // listOperations reports the operations that this server carries out.

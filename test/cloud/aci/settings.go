@@ -44,8 +44,9 @@ type Settings struct {
 	ARM      ARMLimits
 	Provider ProviderLimits
 	// Quota bounds usages per subscription and region by the usage's name
-	// (ContainerGroups, StandardCores, StandardSpotCores, ConfidentialCores and
-	// others). An absent name is not limited. See PublishedQuota.
+	// (ContainerGroups, StandardCores, StandardSpotCores, and for confidential
+	// groups ConfidentialContainerGroups, ConfidentialCores). An absent name is
+	// not limited. See PublishedQuota.
 	Quota map[string]int
 	// Shortages refuse new deployments for want of capacity.
 	Shortages []Shortage
@@ -110,20 +111,11 @@ func PublishedQuota() map[string]int {
 // Names of usages, as the service reports them.
 const (
 	usageGroups             = "ContainerGroups"
+	usageConfidentialGroups = "ConfidentialContainerGroups"
 	usageCores              = "StandardCores"
 	usageSpotCores          = "StandardSpotCores"
-	usageConfidentialGroups = "ConfidentialContainerGroups"
 	usageConfidentialCores  = "ConfidentialCores"
-	usageDedicatedGroups    = "DedicatedContainerGroups"
-	usageDedicatedCores     = "DedicatedCores"
 )
-
-// usageNames are all usages that the service lists. GPU cores are no longer
-// handed out.
-var usageNames = []string{
-	usageGroups, usageCores, usageSpotCores, "StandardK80Cores", "StandardP100Cores", "StandardV100Cores",
-	usageDedicatedGroups, usageDedicatedCores, usageConfidentialGroups, usageConfidentialCores,
-}
 
 const provisioningTimeout = 30 * time.Minute
 
