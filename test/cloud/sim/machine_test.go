@@ -63,6 +63,26 @@ func TestEvictedGroupsCanGo(t *testing.T) {
 	}
 }
 
+// Real processes end with their machine, and what they still print is not taken
+// for the output of the next run.
+func TestInterruptHostProcess(t *testing.T) {
+	f := NewFleet(Config{HostCommands: true, TempDir: t.TempDir()})
+	t.Cleanup(f.Close)
+	g := mustStart(t, f, Spec{Containers: []Container{{Name: "web", Image: "busybox", Command: []string{"sh", "-c", "echo run; sleep 60"}}}})
+	for i := range 20 {
+		if err := g.Interrupt(Termination{ExitCode: 7147}); err != nil {
+			t.Fatal(err)
+		}
+		if c := one(t, g, "web"); c.RestartCount != i+1 || c.Current.Run != Processing || c.Previous.ExitCode != 7147 {
+			t.Fatalf("after %d interruptions: %+v", i+1, c)
+		}
+	}
+	waitFor(t, "the last run to print", func() bool {
+		lines, err := g.Logs("web", LogOptions{})
+		return err == nil && len(lines) == 1
+	})
+}
+
 func TestInterrupt(t *testing.T) {
 	f, clk := testFleet(t, Config{})
 	g := mustStart(t, f, Spec{RestartPolicy: Never})

@@ -15,8 +15,8 @@ import (
 )
 
 // openEmulator starts the emulated cloud, with the published rates and quota. Its
-// containers are processes of this host; a still one has a clock of its own, on
-// which their phases take a plausible time.
+// containers are processes of this host. A still one has a clock of its own, on
+// which containers take a plausible time to start, and only simulates them.
 func openEmulator(t *testing.T, still bool) *service {
 	t.Helper()
 	const (
@@ -33,7 +33,7 @@ func openEmulator(t *testing.T, still bool) *service {
 		timing.Stop = 0 // calls that wait for the end of a stop do not need the clock
 	}
 	l.server = emulator.NewServer(emulator.Options{
-		Sim: sim.Config{Clock: clk, Timing: timing, HostCommands: true, TempDir: t.TempDir(), Images: l.judge},
+		Sim: sim.Config{Clock: clk, Timing: timing, HostCommands: !still, TempDir: t.TempDir(), Images: l.judge},
 		Applications: []emulator.Application{
 			{TenantID: tenant, ClientID: client, Secrets: []emulator.Secret{{Value: secret}}},
 			{TenantID: tenant, ClientID: other, Secrets: []emulator.Secret{{Value: otherSecret}}},

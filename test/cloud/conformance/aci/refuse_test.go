@@ -112,7 +112,7 @@ func TestA13Capacity(t *testing.T) {
 
 func TestA14Quota(t *testing.T) {
 	s := openLab(t)
-	s.lab.Arrange(Conditions{Quota: map[string]int{"ContainerGroups": 5, "StandardCores": 4, "StandardSpotCores": 1, "ConfidentialCores": 1}})
+	s.lab.Arrange(Conditions{Quota: map[string]int{"ContainerGroups": 4, "StandardCores": 4, "StandardSpotCores": 1, "ConfidentialCores": 1}})
 	cpu := func(n float64) func(object) { return inContainer(n, "resources", "requests", "cpu") }
 	spot, confidential := set("Spot", "properties", "priority"), set("Confidential", "properties", "sku")
 	wantUsage := func(name string, current, limit int) {
@@ -149,7 +149,7 @@ func TestA14Quota(t *testing.T) {
 	refused("spot-2", "StandardSpotCores", 1, 1, 1, spot)
 	accepted("secret", confidential)
 	refused("secret-2", "ConfidentialCores", 1, 1, 1, confidential)
-	wantUsage("ContainerGroups", 4, 5)
+	wantUsage("ContainerGroups", 3, 4)
 	wantUsage("StandardCores", 4, 4)
 	wantUsage("StandardSpotCores", 1, 1)
 	wantUsage("ConfidentialCores", 1, 1)
@@ -160,10 +160,10 @@ func TestA14Quota(t *testing.T) {
 	s.call(t, http.MethodPost, s.name(t, "one")+"/stop", nil).want(t, "stop", http.StatusNoContent, "")
 	wantUsage("StandardCores", 1, 4)
 	accepted("three", cpu(3))
-	refused("four", "ContainerGroups", 5, 5, 1)
+	refused("four", "ContainerGroups", 4, 4, 1)
 	s.call(t, http.MethodPost, s.name(t, "one")+"/start", nil).want(t, "start without cores", http.StatusBadRequest, "ContainerGroupQuotaReached")
 	s.call(t, http.MethodDelete, s.name(t, "one"), nil).want(t, "DELETE", http.StatusOK, "")
-	wantUsage("ContainerGroups", 4, 5)
+	wantUsage("ContainerGroups", 3, 4)
 }
 
 func TestA15Transitioning(t *testing.T) {

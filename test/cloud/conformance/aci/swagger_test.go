@@ -3,17 +3,20 @@ package aci
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 )
 
 // specification is where the Swagger and its examples are.
@@ -124,13 +127,24 @@ func (s *swagger) validate(reference string, body any) string {
 	if err != nil {
 		return err.Error()
 	}
-	if err := schema.Validate(body); err != nil {
+	var violation *jsonschema.ValidationError
+	if err := schema.Validate(body); errors.As(err, &violation) && !onlySecrets(violation) {
 		return err.Error()
 	}
 	if unknown := s.unknown(object{"$ref": reference}, body, ""); unknown != "" {
 		return "the Swagger knows no member " + unknown
 	}
 	return ""
+}
+
+// onlySecrets reports whether nothing is wrong but that a secret is missing: the
+// Swagger requires of answers too what only requests may have.
+func onlySecrets(violation *jsonschema.ValidationError) bool {
+	if len(violation.Causes) > 0 {
+		return !slices.ContainsFunc(violation.Causes, func(cause *jsonschema.ValidationError) bool { return !onlySecrets(cause) })
+	}
+	required, ok := violation.ErrorKind.(*kind.Required)
+	return ok && slices.Equal(required.Missing, []string{"workspaceKey"})
 }
 
 // unknown is the path of a member that no schema names; empty if there is none.
@@ -141,7 +155,7 @@ func (s *swagger) unknown(schema object, value any, at string) string {
 		for name, member := range value {
 			where := strings.TrimPrefix(at+"."+name, ".")
 			next, known := memberSchema(parts, name)
-			if !known && !beyondSwagger[where] {
+			if !known && !beyondSwagger[strings.TrimPrefix(where, "value[].")] {
 				return where
 			}
 			if next == nil {
