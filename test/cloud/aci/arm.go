@@ -74,6 +74,7 @@ var routes = func() []route {
 		{http.MethodGet, "subscriptions/{subscription}/" + provider + "/containerGroups", "ContainerGroups_List", (*Server).listGroups},
 		{http.MethodGet, groups, "ContainerGroups_ListByResourceGroup", (*Server).listGroups},
 		{http.MethodGet, group, "ContainerGroups_Get", (*Server).getGroup},
+		{http.MethodGet, group + "/outboundNetworkDependenciesEndpoints", "ContainerGroups_GetOutboundNetworkDependenciesEndpoints", (*Server).listOutboundDependencies},
 		{http.MethodPut, group, "ContainerGroups_CreateOrUpdate", (*Server).putGroup},
 		{http.MethodPatch, group, "ContainerGroups_Update", (*Server).patchGroup},
 		{http.MethodDelete, group, "ContainerGroups_Delete", (*Server).deleteGroup},
@@ -81,7 +82,6 @@ var routes = func() []route {
 		{http.MethodPost, group + "/stop", "ContainerGroups_Stop", (*Server).stopGroup},
 		{http.MethodPost, group + "/start", "ContainerGroups_Start", (*Server).startGroup},
 		{http.MethodGet, group + "/containers/{container}/logs", "Containers_ListLogs", (*Server).listLogs},
-		{http.MethodGet, group + "/outboundNetworkDependenciesEndpoints", "ContainerGroups_GetOutboundNetworkDependenciesEndpoints", (*Server).listOutboundDependencies},
 	}
 }()
 
@@ -210,11 +210,11 @@ func (s *Server) process(c *call) (reply, *apiError) {
 
 func checkVersion(c *call) *apiError {
 	versions := []string{APIVersion, previewVersion}
-	switch c.operation {
-	case "Operation_Get":
-		versions = append(versions, operationsAPIVersion)
-	case "Providers_Get", "Providers_Register":
+	if strings.HasPrefix(c.operation, "Providers_") {
 		versions = providerAPIVersions
+	}
+	if c.operation == "Operation_Get" {
+		versions = append(versions, operationsAPIVersion)
 	}
 	given := c.query.Get("api-version")
 	switch {

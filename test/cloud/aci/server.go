@@ -70,9 +70,9 @@ type Server struct {
 	mu            sync.RWMutex
 	settings      Settings
 	subscriptions map[string]map[string]bool // lower case id → lower case resource groups
+	registrations map[string]registration    // by lower case subscription
 	groups        map[string]*group          // by lower case resource id
 	operations    map[string]*operation      // by lower case id
-	registrations map[string]registration    // by lower case subscription
 	pruned        time.Time                  // when old operations were last dropped
 
 	closing chan struct{}
@@ -116,9 +116,9 @@ func NewServer(options Options) *Server {
 		urlCertificate: base64.RawURLEncoding.EncodeToString(padding),
 		settings:       options.Settings,
 		subscriptions:  map[string]map[string]bool{},
+		registrations:  map[string]registration{},
 		groups:         map[string]*group{},
 		operations:     map[string]*operation{},
-		registrations:  map[string]registration{},
 		closing:        make(chan struct{}),
 	}
 	for _, app := range options.Applications {
