@@ -23,6 +23,13 @@ type Settings struct {
 	// OperationRetention is how long an operation can be read after it began;
 	// 0 is one hour. Not published.
 	OperationRetention time.Duration
+	// LogNotAvailableStatus is the HTTP status of ContainerLogNotAvailable,
+	// which is not published; 0 is 400.
+	LogNotAvailableStatus int
+	// RefuseUnknownMembers refuses a request body with a member that the
+	// Swagger does not know instead of ignoring it. What the service does is
+	// not published.
+	RefuseUnknownMembers bool
 	// EvictionTime is how long a group that was evicted waits for capacity; 0 is
 	// one minute. Not published.
 	EvictionTime time.Duration
@@ -32,13 +39,6 @@ type Settings struct {
 	// CachedImages are the Linux images that cachedImages lists; nil is those of
 	// the Swagger's example.
 	CachedImages []string
-	// LogNotAvailableStatus is the HTTP status of ContainerLogNotAvailable,
-	// which is not published; 0 is 400.
-	LogNotAvailableStatus int
-	// RefuseUnknownMembers refuses a request body with a member that the
-	// Swagger does not know instead of ignoring it. What the service does is
-	// not published.
-	RefuseUnknownMembers bool
 	// ARM and Provider are the request rates; zero members do not limit. See
 	// PublishedARMLimits and PublishedProviderLimits.
 	ARM      ARMLimits
@@ -126,20 +126,6 @@ func (s Settings) pageSize() int {
 	return s.PageSize
 }
 
-func (s Settings) transitTime() time.Duration {
-	if s.TransitTime == 0 {
-		return 10 * time.Second
-	}
-	return s.TransitTime
-}
-
-func (s Settings) stopGrace() time.Duration {
-	if s.StopGrace <= 0 {
-		return 30 * time.Second
-	}
-	return s.StopGrace
-}
-
 func (s Settings) evictionTime() time.Duration {
 	if s.EvictionTime <= 0 {
 		return time.Minute
@@ -152,6 +138,20 @@ func (s Settings) cachedImages() []string {
 		return []string{"ubuntu:16.04", "alpine:3.6"}
 	}
 	return s.CachedImages
+}
+
+func (s Settings) transitTime() time.Duration {
+	if s.TransitTime == 0 {
+		return 10 * time.Second
+	}
+	return s.TransitTime
+}
+
+func (s Settings) stopGrace() time.Duration {
+	if s.StopGrace <= 0 {
+		return 30 * time.Second
+	}
+	return s.StopGrace
 }
 
 func (s Settings) operationRetention() time.Duration {
