@@ -127,6 +127,10 @@ func (s *service) send(t *testing.T, request *http.Request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	return readAnswer(response)
+}
+
+func readAnswer(response *http.Response) (answer, error) {
 	defer response.Body.Close()
 	raw, err := io.ReadAll(response.Body)
 	if err != nil {
