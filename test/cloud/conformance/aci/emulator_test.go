@@ -20,7 +20,7 @@ import (
 func openEmulator(t *testing.T, still bool) *service {
 	t.Helper()
 	const (
-		tenant, subscription = "11111111-1111-1111-1111-111111111111", "33333333-3333-3333-3333-333333333333"
+		tenant, subscription = "11111111-1111-1111-1111-111111111111", "3a3a3a3a-3b3b-3c3c-3d3d-333333333333"
 		client, secret       = "22222222-2222-2222-2222-222222222222", "a secret~of.the_client"
 		other, otherSecret   = "44444444-4444-4444-4444-444444444444", "another secret"
 	)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -148,7 +149,7 @@ func TestA22Patch(t *testing.T) {
 		}
 	}
 	after := s.call(t, http.MethodGet, path, nil).body
-	if !equalJSON(view(after, "currentState", "startTime"), view(before, "currentState", "startTime")) {
+	if !equalJSON(view(after, "currentState", "startTime"), view(before, "currentState", "startTime")) || event(view(after, "events"), "Killing") != nil {
 		t.Error("the container was restarted")
 	}
 	s.call(t, http.MethodPatch, s.groups()+"/no-such-group", object{"tags": object{}}).want(t, "PATCH of nothing", http.StatusNotFound, "ResourceNotFound")
@@ -228,42 +229,51 @@ func TestA27CrashLoop(t *testing.T) {
 }
 
 func TestA28InitContainers(t *testing.T) {
-	s := open(t)
-	path := s.name(t, "init")
-	initContainer := func(name, script string) object {
-		return object{"name": name, "properties": object{"image": s.image, "command": shell(script)}}
+	define := func(s *service, scripts ...string) object {
+		all := list{}
+		for i, script := range scripts {
+			all = append(all, object{"name": "init-" + strconv.Itoa(i), "properties": object{"image": s.image, "command": shell(script)}})
+		}
+		return s.definition(set(all, "properties", "initContainers"))
 	}
-	s.call(t, http.MethodPut, path, s.definition(
-		set(list{initContainer("first", "sleep 0.2"), initContainer("second", "sleep 0.3")}, "properties", "initContainers"),
-	)).want(t, "PUT", http.StatusCreated, "")
 	state := func(group any, i int) any {
 		return at(group, "properties", "initContainers", i, "properties", "instanceView", "currentState")
 	}
-	seen := false
-	var got any
-	s.until(t, "the container to run", func() bool {
-		got = s.call(t, http.MethodGet, path, nil).body
-		if at(state(got, 0), "state") == "Running" || at(state(got, 1), "state") == "Running" {
-			seen = true
-			wantAt(t, view(got, "currentState"), "Waiting", "state")
+	t.Run("in order", func(t *testing.T) {
+		s := open(t)
+		path := s.name(t, "init")
+		s.call(t, http.MethodPut, path, define(s, "sleep 0.2", "sleep 0.1")).want(t, "PUT", http.StatusCreated, "")
+		var got any
+		s.until(t, "the container to run", func() bool {
+			got = s.call(t, http.MethodGet, path, nil).body
+			return view(got, "currentState", "state") == "Running"
+		})
+		var before time.Time
+		for i := range 2 {
+			wantAt(t, state(got, i), "Terminated", "state")
+			wantAt(t, state(got, i), 0, "exitCode")
+			if begin := when(t, at(state(got, i), "startTime")); begin.Before(before) {
+				t.Errorf("init container %d began at %s, before the end of the one before it", i, begin)
+			}
+			before = when(t, at(state(got, i), "finishTime"))
 		}
-		return view(got, "currentState", "state") == "Running"
+		if begin := when(t, view(got, "currentState", "startTime")); begin.Before(before) {
+			t.Errorf("the container began at %s, before the end of the init containers", begin)
+		}
 	})
-	if !seen {
-		t.Error("no init container was seen to run")
-	}
-	var before time.Time
-	for i := range 2 {
-		wantAt(t, state(got, i), "Terminated", "state")
-		wantAt(t, state(got, i), 0, "exitCode")
-		if begin := when(t, at(state(got, i), "startTime")); begin.Before(before) {
-			t.Errorf("init container %d began at %s, before the end of the one before it", i, begin)
-		}
-		before = when(t, at(state(got, i), "finishTime"))
-	}
-	if begin := when(t, view(got, "currentState", "startTime")); begin.Before(before) {
-		t.Errorf("the container began at %s, before the end of the init containers", begin)
-	}
+	t.Run("one that fails holds the rest up", func(t *testing.T) {
+		s := open(t)
+		path := s.name(t, "init")
+		s.call(t, http.MethodPut, path, define(s, "exit 1", "exit 0")).want(t, "PUT", http.StatusCreated, "")
+		var got any
+		s.until(t, "the init container to be restarted", func() bool {
+			got = s.call(t, http.MethodGet, path, nil).body
+			count, _ := at(got, "properties", "initContainers", 0, "properties", "instanceView", "restartCount").(float64)
+			return count >= 2
+		})
+		wantAt(t, state(got, 1), "Waiting", "state")
+		wantAt(t, view(got, "currentState"), "Waiting", "state")
+	})
 }
 
 func TestA29Probes(t *testing.T) {
@@ -291,7 +301,8 @@ func TestA29Probes(t *testing.T) {
 	t.Run("readiness is told", func(t *testing.T) {
 		s := open(t)
 		path := s.name(t, "unready")
-		s.create(t, path, s.definition(inContainer(probe("cat", "no-such-file"), "readinessProbe"), inContainer(probe("true"), "livenessProbe")))
+		s.create(t, path, s.definition(inContainer(probe("cat", "no-such-file"), "readinessProbe"),
+			inContainer(object{"exec": object{"command": list{"true"}}, "periodSeconds": 1, "timeoutSeconds": 60}, "livenessProbe")))
 		var got any
 		s.until(t, "two failures", func() bool {
 			got = s.call(t, http.MethodGet, path, nil).body
