@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"net/http"
 	"net/url"
@@ -261,7 +262,9 @@ var started = fmt.Sprintf("%x", time.Now().Unix())
 // ends.
 func (s *service) name(t *testing.T, name string) string {
 	t.Helper()
-	path := s.groups() + "/" + name + "-" + started
+	hash := fnv.New32a()
+	_, _ = hash.Write([]byte(t.Name())) // never fails
+	path := fmt.Sprintf("%s/%s-%08x-%s", s.groups(), name, hash.Sum32(), started)
 	if *againstReal {
 		t.Cleanup(func() {
 			s.until(t, "the deletion of "+path, func() bool {
@@ -320,15 +323,6 @@ func (s *service) awaitState(t *testing.T, path, state string) any {
 		return at(last.body, "properties", "instanceView", "state") == state
 	})
 	return last.body
-}
-
-// pass lets time pass: on a lab's clock, or in fact.
-func (s *service) pass(d time.Duration) {
-	if s.lab != nil {
-		s.lab.Advance(d)
-		return
-	}
-	<-time.After(d)
 }
 
 // finish follows an operation to its end and returns it.
