@@ -191,7 +191,7 @@ type RegistryCredential struct{ Server, Username, Password string }
 type DNS struct {
 	// Default is whether it is the cluster's alone, which every pod gets that names
 	// none.
-	Default bool
+	Default               bool
 	Nameservers, Searches []string
 	Options               []corev1.PodDNSConfigOption
 }

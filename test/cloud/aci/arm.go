@@ -65,12 +65,16 @@ var routes = func() []route {
 	)
 	return []route{
 		{http.MethodGet, provider + "/operations", "Operations_List", (*Server).listOperations},
+		{http.MethodGet, "subscriptions/{subscription}/" + provider, "Providers_Get", (*Server).getProvider},
+		{http.MethodPost, "subscriptions/{subscription}/" + provider + "/register", "Providers_Register", (*Server).registerProvider},
+		{http.MethodGet, location + "/cachedImages", "Location_ListCachedImages", (*Server).listCachedImages},
 		{http.MethodGet, location + "/usages", "Location_ListUsage", (*Server).listUsages},
 		{http.MethodGet, location + "/capabilities", "Location_ListCapabilities", (*Server).listCapabilities},
 		{http.MethodGet, location + "/operations/{operation}", "Operation_Get", (*Server).getOperation},
 		{http.MethodGet, "subscriptions/{subscription}/" + provider + "/containerGroups", "ContainerGroups_List", (*Server).listGroups},
 		{http.MethodGet, groups, "ContainerGroups_ListByResourceGroup", (*Server).listGroups},
 		{http.MethodGet, group, "ContainerGroups_Get", (*Server).getGroup},
+		{http.MethodGet, group + "/outboundNetworkDependenciesEndpoints", "ContainerGroups_GetOutboundNetworkDependenciesEndpoints", (*Server).listOutboundDependencies},
 		{http.MethodPut, group, "ContainerGroups_CreateOrUpdate", (*Server).putGroup},
 		{http.MethodPatch, group, "ContainerGroups_Update", (*Server).patchGroup},
 		{http.MethodDelete, group, "ContainerGroups_Delete", (*Server).deleteGroup},
@@ -181,6 +185,9 @@ func (s *Server) process(c *call) (reply, *apiError) {
 	if refusal := s.throttle.take(settings.ARM, c.subscription(), c.app.ClientID, c.request.Method, c.header); refusal != nil {
 		return reply{}, refusal
 	}
+	if refusal := s.checkRegistration(c); refusal != nil {
+		return reply{}, refusal
+	}
 	if refusal := readRequestBody(c); refusal != nil {
 		return reply{}, refusal
 	}
@@ -203,6 +210,9 @@ func (s *Server) process(c *call) (reply, *apiError) {
 
 func checkVersion(c *call) *apiError {
 	versions := []string{APIVersion, previewVersion}
+	if strings.HasPrefix(c.operation, "Providers_") {
+		versions = providerAPIVersions
+	}
 	if c.operation == "Operation_Get" {
 		versions = append(versions, operationsAPIVersion)
 	}

@@ -57,6 +57,8 @@ type containerProperties struct {
 	Env          []envVar      `json:"environmentVariables"`
 	Resources    resources     `json:"resources"`
 	VolumeMounts []volumeMount `json:"volumeMounts"`
+	Liveness     *probe        `json:"livenessProbe"`
+	Readiness    *probe        `json:"readinessProbe"`
 }
 
 type envVar struct {
@@ -163,6 +165,7 @@ func (d groupDefinition) simulation(id, name string) sim.Spec {
 		CPU:           cpu,
 		MemoryGiB:     memory,
 		Spot:          d.spot(),
+		Price:         d.price(),
 		RestartPolicy: sim.RestartPolicy(d.Properties.RestartPolicy),
 	}
 	for _, c := range d.Properties.InitContainers {
@@ -176,6 +179,7 @@ func (d groupDefinition) simulation(id, name string) sim.Spec {
 
 func (c container) simulation() sim.Container {
 	result := sim.Container{Name: c.Name, Image: c.Properties.Image, Command: c.Properties.Command}
+	result.Liveness, result.Readiness = c.Properties.Liveness.simulation(), c.Properties.Readiness.simulation()
 	for _, env := range c.Properties.Env {
 		variable := sim.EnvVar{Name: env.Name}
 		switch {

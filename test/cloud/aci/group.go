@@ -56,6 +56,7 @@ const (
 	stateUpdating  = "Updating"
 	stateSucceeded = "Succeeded"
 	stateFailed    = "Failed"
+	stateRepairing = "Repairing"
 )
 
 // provisioning is the provisioningState of a group in the given state. A group
@@ -63,6 +64,8 @@ const (
 // trying.
 func provisioning(state sim.State, deployed, now time.Time) string {
 	switch {
+	case state.Repairing:
+		return stateRepairing // another machine for a group that lost its own
 	case state.Phase == sim.Restarting, state.Phase == sim.Pending && !state.Started.IsZero():
 		return stateUpdating // the containers of a living group are started again
 	case state.Phase == sim.ScheduleFailed:

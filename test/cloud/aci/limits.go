@@ -160,7 +160,10 @@ func checkContainer(c container, volumes map[string]bool) string {
 			return problem
 		}
 	}
-	return ""
+	if problem := properties.Liveness.problem("liveness"); problem != "" {
+		return problem
+	}
+	return properties.Readiness.problem("readiness")
 }
 
 func checkPort(number int) string {

@@ -120,7 +120,7 @@ func (s *Server) listUsages(c *call) (reply, *apiError) {
 	defer s.mu.RUnlock()
 	used := s.usageLocked(c.subscription(), normalizeLocation(c.location()))
 	var value []any
-	for _, name := range []string{usageGroups, usageCores, usageSpotCores, usageConfidentialGroups, usageConfidentialCores} {
+	for _, name := range usageNames {
 		value = append(value, map[string]any{
 			"id": "/subscriptions/" + c.subscription() + "/providers/" + providerName + "/locations/" +
 				normalizeLocation(c.location()) + "/usages/" + name,

@@ -72,6 +72,7 @@ type Server struct {
 	mu            sync.RWMutex
 	settings      Settings
 	subscriptions map[string]map[string]bool // lower case id → lower case resource groups
+	registrations map[string]registration    // by lower case subscription
 	groups        map[string]*group          // by lower case resource id
 	operations    map[string]*operation      // by lower case id
 	pruned        time.Time                  // when old operations were last dropped
@@ -117,6 +118,7 @@ func NewServer(options Options) *Server {
 		urlCertificate: base64.RawURLEncoding.EncodeToString(padding),
 		settings:       options.Settings,
 		subscriptions:  map[string]map[string]bool{},
+		registrations:  map[string]registration{},
 		groups:         map[string]*group{},
 		operations:     map[string]*operation{},
 		closing:        make(chan struct{}),

@@ -30,6 +30,15 @@ type Settings struct {
 	// Swagger does not know instead of ignoring it. What the service does is
 	// not published.
 	RefuseUnknownMembers bool
+	// EvictionTime is how long a group that was evicted waits for capacity; 0 is
+	// one minute. Not published.
+	EvictionTime time.Duration
+	// RegistrationTime is how long the registration of a subscription takes; 0
+	// is no time. Not published.
+	RegistrationTime time.Duration
+	// CachedImages are the Linux images that cachedImages lists; nil is those of
+	// the Swagger's example.
+	CachedImages []string
 	// ARM and Provider are the request rates; zero members do not limit. See
 	// PublishedARMLimits and PublishedProviderLimits.
 	ARM      ARMLimits
@@ -115,6 +124,20 @@ func (s Settings) pageSize() int {
 		return 100
 	}
 	return s.PageSize
+}
+
+func (s Settings) evictionTime() time.Duration {
+	if s.EvictionTime <= 0 {
+		return time.Minute
+	}
+	return s.EvictionTime
+}
+
+func (s Settings) cachedImages() []string {
+	if s.CachedImages == nil {
+		return []string{"ubuntu:16.04", "alpine:3.6"}
+	}
+	return s.CachedImages
 }
 
 func (s Settings) transitTime() time.Duration {

@@ -4,6 +4,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -77,7 +78,7 @@ func (t *throttle) take(limits ARMLimits, subscription, principal, method string
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.clock.Now()
-	key := bucketKey{subscription, principal, kind}
+	key := bucketKey{strings.ToLower(subscription), principal, kind}
 	level, ok := t.buckets[key]
 	if !ok {
 		level = &bucketLevel{tokens: float64(bucket.Size), at: now}
@@ -107,7 +108,7 @@ func (t *throttle) admit(limits ProviderLimits, subscription, location, kind str
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.clock.Now()
-	key := windowKey{subscription, location, kind}
+	key := windowKey{strings.ToLower(subscription), location, kind}
 	times := t.windows[key]
 	for len(times) > 0 && now.Sub(times[0]) >= time.Hour {
 		times = times[1:]

@@ -21,9 +21,10 @@ type container struct {
 	pullDelay  time.Duration
 	stopAfter  time.Duration
 
-	launched  bool // its turn to start has come
-	stopping  bool // told to end
-	dismissed bool // a sidecar that has nobody to serve any more
+	launched      bool // its turn to start has come
+	stopping      bool // told to end
+	dismissed     bool // a sidecar that has nobody to serve any more
+	dead, unready bool // what the probes of a simulated container find
 
 	host     *hostProcess // nil when simulated or not running
 	logs     *logBuffer

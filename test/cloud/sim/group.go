@@ -47,6 +47,7 @@ type Group struct {
 	bill      *BillingEntry
 	stopped   func(now time.Time) // called once no process is left, while stopping
 	grace     time.Duration       // of each process, while stopping
+	repairing bool                // lost its machine and does not run again yet
 
 	queue    taskQueue
 	sequence int
@@ -103,7 +104,7 @@ func (g *Group) Snapshot() State {
 	return State{
 		Spec: g.spec.clone(), Phase: g.phase, Reason: g.reason, Message: g.message,
 		Created: g.created, Scheduled: g.scheduled, Started: g.started,
-		Finished: g.finished, Changed: g.changed, Restarts: g.restarts,
+		Finished: g.finished, Changed: g.changed, Restarts: g.restarts, Repairing: g.repairing,
 		InitContainers: containerStates(g.inits), Containers: containerStates(g.apps),
 		Events: slices.Clone(g.events),
 	}
@@ -358,6 +359,9 @@ func (g *Group) setPhase(now time.Time, p Phase) {
 	if g.phase != p {
 		g.phase = p
 		g.touch(now)
+		if p == Running || p.Ended() {
+			g.repairing = false
+		}
 	}
 }
 

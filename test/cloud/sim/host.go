@@ -84,12 +84,12 @@ func (g *Group) startHost(c *container) error {
 	p := &hostProcess{cmd: cmd}
 	c.host = p
 
-	read := make(chan struct{})
+	read, logs := make(chan struct{}), c.logs // the next run has others
 	g.fleet.wg.Add(2)
 	go func() {
 		defer g.fleet.wg.Done()
 		defer close(read)
-		g.copyOutput(c.logs, out)
+		g.copyOutput(logs, out)
 	}()
 	go func() {
 		defer g.fleet.wg.Done()

@@ -30,9 +30,26 @@ type BillingEntry struct {
 	CPU       float64           `json:"cpu"`       // vCPU, as rounded by the cloud
 	MemoryGiB float64           `json:"memoryGiB"` // as rounded by the cloud
 	Spot      bool              `json:"spot"`
+	Price     *Price            `json:"price,omitempty"`
 	From      time.Time         `json:"from"` // start of the first pull
 	// To is when the group ended, was stopped or deleted; nil while it is billed.
 	To *time.Time `json:"to,omitempty"`
+}
+
+// Price is what the parts of a group cost per second.
+type Price struct {
+	Currency  string  `json:"currency"`
+	CPU       float64 `json:"cpu"`       // per vCPU
+	MemoryGiB float64 `json:"memoryGiB"` // per GiB, or GB where the cloud counts so
+}
+
+// Cost is the amount billed at now, in the currency of the entry's price; 0
+// without a price.
+func (e BillingEntry) Cost(now time.Time) float64 {
+	if e.Price == nil {
+		return 0
+	}
+	return (e.CPU*e.Price.CPU + e.MemoryGiB*e.Price.MemoryGiB) * e.Duration(now).Seconds()
 }
 
 // Duration is the billed time at now, in whole seconds as the clouds bill it.
@@ -99,7 +116,7 @@ func (l *Ledger) Record() Record {
 func (l *Ledger) open(s Spec, from time.Time) *BillingEntry {
 	e := &BillingEntry{
 		Cloud: s.Cloud, GroupID: s.ID, Name: s.Name, Region: s.Region, Tags: maps.Clone(s.Tags),
-		CPU: s.CPU, MemoryGiB: s.MemoryGiB, Spot: s.Spot, From: from,
+		CPU: s.CPU, MemoryGiB: s.MemoryGiB, Spot: s.Spot, Price: s.Price, From: from,
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

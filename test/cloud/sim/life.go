@@ -121,7 +121,7 @@ func (g *Group) run(now time.Time, c *container) {
 		g.setPhase(now, Running)
 	}
 	run := c.attempts
-	if c.spec.ReadyAfter > 0 && !c.init {
+	if c.spec.ReadyAfter > 0 && !c.init && c.spec.Readiness == nil {
 		g.after(now, c.spec.ReadyAfter, func(now time.Time) {
 			if c.attempts == run && c.current.Run == Processing {
 				c.ready = true
@@ -132,6 +132,9 @@ func (g *Group) run(now time.Time, c *container) {
 	} else if !c.init {
 		c.ready = true
 		g.launch(now)
+	}
+	if !c.init {
+		g.startProbes(now, c)
 	}
 
 	if g.fleet.cfg.HostCommands && hostProgram(c.spec.Command) != "" {

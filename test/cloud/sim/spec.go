@@ -40,7 +40,9 @@ type Spec struct {
 	// CPU (vCPU) and MemoryGiB are the size that is billed, after rounding.
 	CPU, MemoryGiB float64
 	Spot           bool
-	RestartPolicy  RestartPolicy
+	// Price is what the size costs; nil leaves it out of the billing record.
+	Price         *Price
+	RestartPolicy RestartPolicy
 
 	InitContainers []Container
 	Containers     []Container
@@ -70,6 +72,9 @@ type Container struct {
 	Sidecar bool
 	// IgnoreExitCode makes every end of the container a success.
 	IgnoreExitCode bool
+	// Liveness restarts a container that is not well, Readiness says when it is
+	// ready, in place of ReadyAfter. Nil asks nothing. Init containers have none.
+	Liveness, Readiness *Probe
 	// PreStop is the command that runs before SIGTERM. It is never run, but a
 	// `sleep N` in it takes its time out of the grace period.
 	PreStop []string
@@ -96,6 +101,7 @@ func cloneContainers(in []Container) []Container {
 		out[i].Args = slices.Clone(out[i].Args)
 		out[i].Env = slices.Clone(out[i].Env)
 		out[i].PreStop = slices.Clone(out[i].PreStop)
+		out[i].Liveness, out[i].Readiness = out[i].Liveness.clone(), out[i].Readiness.clone()
 	}
 	return out
 }

@@ -19,6 +19,7 @@ const (
 	Succeeded      Phase = "Succeeded"      // every container ended with 0
 	Failed         Phase = "Failed"         // every container ended, one not with 0
 	Expired        Phase = "Expired"        // reclaimed by the cloud
+	Evicted        Phase = "Evicted"        // lost its machine and waits for another
 	Deleted        Phase = "Deleted"        // gone
 )
 
@@ -47,6 +48,9 @@ type State struct {
 	Changed   time.Time // last change of anything in this State
 	// Restarts counts completed and running Restart and Replace calls.
 	Restarts int
+	// Repairing says that the group lost its machine (Evict, Interrupt) and none
+	// of its containers runs again yet.
+	Repairing bool
 
 	InitContainers []ContainerState
 	Containers     []ContainerState
