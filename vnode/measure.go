@@ -321,8 +321,8 @@ func (m *measurer) take(k *podMeasure, started map[string]time.Time, told []prov
 		if seen && last.run.Equal(run) {
 			s.since = later(s.since, last.since)
 			if decreased(last.CPUNanoseconds, c.CPUNanoseconds) && s.since.Equal(last.since) {
-				// It was restarted, and that is not known yet.
-				s.since = last.At
+				// It was restarted after that, and nobody knows yet.
+				s.since = last.At.Add(time.Millisecond)
 			}
 		}
 		k.containers[c.Name] = s
@@ -354,8 +354,14 @@ func (c *counter) add(at time.Time, grown uint64) {
 // measured is a pod with what is known of it at one time.
 type measured struct {
 	measurable
-	containers map[string]sample // of those that run, not older than the terms allow
-	total      counter
+	// containers are the measurements of those that run, not older than the terms
+	// allow; told names those of whose present run there ever was one.
+	containers map[string]sample
+	told       map[string]bool
+	// total is of the pod as a whole, and whole whether there ever was a measurement
+	// of each container that runs.
+	total counter
+	whole bool
 }
 
 // snapshot is what is known of all pods and of the node, and since when.
@@ -365,12 +371,17 @@ func (m *measurer) snapshot() (pods []measured, node counter, begun time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, p := range running {
-		view := measured{measurable: p, containers: map[string]sample{}}
+		view := measured{measurable: p, containers: map[string]sample{}, told: map[string]bool{}}
 		if k := m.known[p.pod.UID]; k != nil {
-			view.total = k.total
-			for name, s := range k.containers {
-				if run, runs := p.started[name]; runs && s.run.Equal(run) && now.Sub(s.At) <= m.terms.Fresh {
-					view.containers[name] = s
+			view.total, view.whole = k.total, now.Sub(k.total.at) <= m.terms.Fresh
+			for name, run := range p.started {
+				s, seen := k.containers[name]
+				view.whole = view.whole && seen && s.CPUNanoseconds != nil
+				if seen && s.run.Equal(run) {
+					view.told[name] = true
+					if now.Sub(s.At) <= m.terms.Fresh {
+						view.containers[name] = s
+					}
 				}
 			}
 		}

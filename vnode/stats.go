@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -48,11 +47,13 @@ func (a *Agent) statsSummary(context.Context) (*stats.Summary, error) {
 	if err != nil {
 		return nil, err
 	}
-	return m.summary(a.cfg.Node.Name), nil
+	summary, _ := m.summary(a.cfg.Node.Name)
+	return summary, nil
 }
 
-// summary is what is known, in the kubelet's types. What is not known is left out.
-func (m *measurer) summary(node string) *stats.Summary {
+// summary is what is known, in the kubelet's types, and the same pods as they are known.
+// What is not known is left out.
+func (m *measurer) summary(node string) (*stats.Summary, []measured) {
 	pods, total, begun := m.snapshot()
 	s := &stats.Summary{Node: stats.NodeStats{NodeName: node, StartTime: metav1.NewTime(begun)}, Pods: []stats.PodStats{}}
 	if total.known {
@@ -77,7 +78,7 @@ func (m *measurer) summary(node string) *stats.Summary {
 	if memory.value != nil {
 		s.Node.Memory = &stats.MemoryStats{Time: memory.at, WorkingSetBytes: memory.value}
 	}
-	return s
+	return s, pods
 }
 
 // sum adds up what is known.
@@ -98,20 +99,19 @@ func (s *sum) add(part *uint64, at metav1.Time) {
 	}
 }
 
-// stats are the pod's in the kubelet's form. The pod as a whole has what is known of
-// each of its containers: a part of it would pass for all.
+// stats are the pod's in the kubelet's form. The pod as a whole has only what is known
+// of each of its containers: a part of it would pass for all.
 func (p *measured) stats() stats.PodStats {
 	pod := stats.PodStats{PodRef: stats.PodReference{Name: p.pod.Name, Namespace: p.pod.Namespace, UID: string(p.pod.UID)}}
 	if p.pod.Status.StartTime != nil {
 		pod.StartTime = *p.pod.Status.StartTime
 	}
-	cpu, rate, memory := 0, sum{}, sum{}
+	rate, memory := sum{}, sum{}
 	for _, name := range sorted(p.started) {
 		c := stats.ContainerStats{Name: name, StartTime: metav1.NewTime(p.started[name])}
 		if s, ok := p.containers[name]; ok {
 			at := metav1.NewTime(s.At)
 			if s.CPUNanoseconds != nil {
-				cpu++
 				c.StartTime = metav1.NewTime(s.since)
 				c.CPU = &stats.CPUStats{Time: at, UsageCoreNanoSeconds: s.CPUNanoseconds, UsageNanoCores: s.CPUNanoCores}
 				rate.add(s.CPUNanoCores, at)
@@ -125,9 +125,9 @@ func (p *measured) stats() stats.PodStats {
 		}
 		pod.Containers = append(pod.Containers, c)
 	}
-	if cpu == len(p.started) {
+	if p.whole {
 		pod.CPU = &stats.CPUStats{Time: metav1.NewTime(p.total.at), UsageCoreNanoSeconds: ptr.To(p.total.total)}
-		if rate.parts == cpu {
+		if rate.parts == len(p.started) {
 			pod.CPU.UsageNanoCores = rate.value
 		}
 	}
@@ -145,7 +145,9 @@ func (a *Agent) resourceMetrics(context.Context) ([]*dto.MetricFamily, error) {
 	}
 	// A registry of its own sorts, and finds what cannot be served.
 	registry := prometheus.NewRegistry()
-	if err := registry.Register(resources{summary: m.summary(a.cfg.Node.Name), failed: m.failing()}); err != nil {
+	r := resources{failed: m.failing()}
+	r.summary, r.pods = m.summary(a.cfg.Node.Name)
+	if err := registry.Register(r); err != nil {
 		return nil, fmt.Errorf("figures of virtual node %s: %w", a.cfg.Node.Name, err)
 	}
 	families, err := registry.Gather()
@@ -185,6 +187,7 @@ func resourceDesc(name, help string, labels []string) *prometheus.Desc {
 // resources shows a summary as the kubelet's resource metrics.
 type resources struct {
 	summary *stats.Summary
+	pods    []measured // those of the summary
 	failed  bool
 }
 
@@ -222,7 +225,11 @@ func (r resources) Collect(ch chan<- prometheus.Metric) {
 			if c.StartTime.Unix() > 0 {
 				ch <- prometheus.MustNewConstMetric(containerStart, prometheus.GaugeValue, float64(c.StartTime.UnixNano())/1e9, c.Name, name, namespace)
 			}
-			if cpu := orZero(c.CPU, c.StartTime); cpu != nil {
+			cpu := c.CPU
+			if !r.pods[i].told[c.Name] {
+				cpu = zero(c.StartTime)
+			}
+			if cpu != nil {
 				ch <- cpuSeconds(containerCPU, cpu, c.Name, name, namespace)
 			}
 			if c.Memory != nil {
@@ -230,8 +237,8 @@ func (r resources) Collect(ch chan<- prometheus.Metric) {
 			}
 		}
 		cpu := p.CPU
-		if !slices.ContainsFunc(p.Containers, func(c stats.ContainerStats) bool { return c.CPU != nil }) {
-			cpu = orZero(nil, p.StartTime)
+		if !r.pods[i].total.known {
+			cpu = zero(p.StartTime)
 		}
 		if cpu != nil {
 			ch <- cpuSeconds(podCPU, cpu, name, namespace)
@@ -242,11 +249,10 @@ func (r resources) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// orZero is a counter, or the zero of one of which nothing is told, at its start; nil
-// where that is not known either.
-func orZero(c *stats.CPUStats, start metav1.Time) *stats.CPUStats {
-	if c != nil || start.Unix() <= 0 {
-		return c
+// zero is a counter at its start, nil where that is not known.
+func zero(start metav1.Time) *stats.CPUStats {
+	if start.Unix() <= 0 {
+		return nil
 	}
 	return &stats.CPUStats{Time: start, UsageCoreNanoSeconds: ptr.To[uint64](0)}
 }

@@ -19,9 +19,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 	"k8s.io/utils/clock"
+	clocktesting "k8s.io/utils/clock/testing"
 	"k8s.io/utils/ptr"
 	"pgregory.net/rapid"
 
@@ -37,8 +39,9 @@ type measuringCloud struct {
 	// tell is what it answers of one group.
 	tell func(id string) ([]providers.ContainerConsumption, error)
 
-	asked sync.Map // group → when it was last asked for
-	most  int      // groups of one call
+	delay time.Duration // of each answer
+	asked sync.Map      // group → when it was last asked for
+	most  int           // groups of one call, guarded by mu
 }
 
 func (c *measuringCloud) ConsumptionTerms() providers.ConsumptionTerms { return c.terms }
@@ -49,6 +52,9 @@ func (c *measuringCloud) Consumption(ctx context.Context, ids []string) (map[str
 	c.mu.Unlock()
 	if err != nil {
 		return nil, err
+	}
+	if c.delay > 0 {
+		<-time.After(c.delay)
 	}
 	told := map[string][]providers.ContainerConsumption{}
 	for _, id := range ids {
@@ -100,53 +106,115 @@ func (b *bed) runs(name string, containers ...string) {
 	b.phase(name, corev1.PodRunning)
 }
 
+// The figures in full: a pod of which all is known, one of which a part is, and one of
+// which nothing is.
 func TestResourceMetrics(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	at := func(seconds int) time.Time { return now.Add(time.Duration(seconds) * time.Second) }
+	clk := clocktesting.NewFakeClock(now)
+	m := newTestMeasurer(quarterMinute)
+	m.clock = clk
+	pod := func(name string, started ...string) measurable {
+		p := measurable{testPod(name), "g-" + name, map[string]time.Time{}}
+		p.pod.Status.StartTime = ptr.To(metav1.NewTime(at(-65)))
+		for _, container := range started {
+			p.started[container] = at(-60)
+		}
+		return p
+	}
+	full, half, none := pod("full", "app", "side"), pod("half", "app", "side"), pod("none", "app")
+	m.pods = func() []measurable { return []measurable{none, full, half} }
+	a := &Agent{cfg: newBedConfig()}
+	a.present.Store(&term{measurer: m})
+	get := func(path string) string {
+		t.Helper()
+		w := httptest.NewRecorder()
+		a.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		if w.Code != http.StatusOK {
+			t.Fatalf("GET %s: %d %s", path, w.Code, w.Body)
+		}
+		return w.Body.String()
+	}
+	golden(t, "resource-untold.txt", get("/metrics/resource"))
+
+	told := func(name string, when int, cpu time.Duration, memory uint64) providers.ContainerConsumption {
+		return providers.ContainerConsumption{
+			Name: name, At: at(when), CPUNanoseconds: ptr.To(uint64(cpu)), CPUNanoCores: ptr.To[uint64](250e6),
+			WorkingSetBytes: &memory, RSSBytes: ptr.To(memory / 2),
+		}
+	}
+	for _, p := range []measurable{full, half} {
+		m.known[p.pod.UID] = &podMeasure{containers: map[string]sample{}}
+	}
+	m.take(m.known[full.pod.UID], full.started, []providers.ContainerConsumption{
+		told("app", -15, 20*time.Second, 20<<20), told("side", -15, 1500*time.Millisecond, 30<<20), told("foreign", -15, time.Hour, 1),
+	})
+	m.take(m.known[half.pod.UID], half.started, []providers.ContainerConsumption{told("app", -10, 5*time.Second, 10<<20)})
+	golden(t, "resource-told.txt", get("/metrics/resource"))
+	var s stats.Summary
+	if err := json.Unmarshal([]byte(get("/stats/summary")), &s); err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.MarshalIndent(s, "", " ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "summary.json", string(text)+"\n")
+
+	// What is too old to stand for the present is left out again, and so is what a
+	// container has used that was started anew since.
+	full.started["side"] = at(-1)
+	got := get("/metrics/resource")
+	for want, is := range map[string]bool{
+		`container_memory_working_set_bytes{container="side"`:                                   false,
+		`container_cpu_usage_seconds_total{container="side",namespace="default",pod="full"} 0 `: true,
+		`pod_cpu_usage_seconds_total{namespace="default",pod="full"} 21.5 `:                     true,
+	} {
+		if strings.Contains(got, want) != is {
+			t.Errorf("when a container was started anew, %s is there: %t, want %t: %s", want, !is, is, got)
+		}
+	}
+	clk.Step(2 * time.Minute)
+	got = get("/metrics/resource")
+	for _, bad := range []string{"memory", "node_", `container_cpu_usage_seconds_total{container="app",namespace="default",pod="full"}`, `pod_cpu_usage_seconds_total{namespace="default",pod="full"}`} {
+		if strings.Contains(got, bad) {
+			t.Errorf("after 2 min of silence there is still %s in %s", bad, got)
+		}
+	}
+}
+
+// newTestMeasurer is one without a cloud.
+func newTestMeasurer(terms providers.ConsumptionTerms) *measurer {
+	return &measurer{
+		terms: terms, clock: clock.RealClock{}, timeout: time.Minute, log: slog.New(slog.DiscardHandler), metrics: NewMetrics(nil),
+		recovered: func(string, string, *error) {}, kick: make(chan struct{}, 1), known: map[types.UID]*podMeasure{},
+	}
+}
+
+// The figures of the pods that run come from the cloud to whoever reads.
+func TestFiguresOfRunningPods(t *testing.T) {
 	bubble(t, "", func(t *testing.T) {
 		b := newBed(t)
-		begun := time.Now()
-		silent := true
-		b.measuring(quarterMinute, func(id string) ([]providers.ContainerConsumption, error) {
-			switch used := time.Since(begun) / 4; {
-			case silent:
-				return nil, nil
-			case id == "g-uid-half": // of its two containers one is told
-				return []providers.ContainerConsumption{uses("app", used, 10<<20)}, nil
-			case id == "g-uid-none":
-				return nil, nil
-			default:
-				return []providers.ContainerConsumption{uses("app", used, 20<<20), uses("side", 2*used, 30<<20), uses("foreign", used, 1)}, nil
-			}
+		b.measuring(quarterMinute, func(string) ([]providers.ContainerConsumption, error) {
+			return []providers.ContainerConsumption{uses("app", time.Minute, 20<<20)}, nil
 		})
 		b.cloud.listStatus = true
 		b.start()
-		b.runs("full", "app", "side")
-		b.runs("half", "app", "side")
-		b.runs("none", "app")
+		b.runs("web", "app")
 		b.create(testPod("starting"))
-		b.settle(time.Minute)
-
-		golden(t, "resource-untold.txt", b.figures("/metrics/resource"))
-		silent = false
-		b.settle(20 * time.Second)
-		golden(t, "resource-told.txt", b.figures("/metrics/resource"))
-		var s stats.Summary
-		if err := json.Unmarshal([]byte(b.figures("/stats/summary")), &s); err != nil {
-			t.Fatal(err)
+		const series = `container_cpu_usage_seconds_total{container="app",namespace="default",pod="web"} `
+		if got := b.figures("/metrics/resource"); !strings.Contains(got, series+"0 ") {
+			t.Errorf("before the cloud was asked: %s", got)
 		}
-		text, err := json.MarshalIndent(s, "", " ")
-		if err != nil {
-			t.Fatal(err)
+		b.settle(time.Second)
+		got := b.figures("/metrics/resource")
+		if !strings.Contains(got, series+"60 ") || strings.Contains(got, "starting") {
+			t.Errorf("when the cloud has answered: %s", got)
 		}
-		golden(t, "summary.json", string(text)+"\n")
-
-		// What is too old to stand for the present is left out again.
-		silent = true
-		for range 10 {
-			b.settle(15 * time.Second)
-			b.figures("/metrics/resource")
-		}
-		if got := b.figures("/metrics/resource"); strings.Contains(got, "memory") || strings.Contains(got, "node_") {
-			t.Errorf("after 150 s of silence there is still %s", got)
+		b.remove("web")
+		b.absent("web")
+		if got := b.figures("/metrics/resource"); strings.Contains(got, "web") {
+			t.Errorf("when the pod is gone: %s", got)
 		}
 	})
 }
@@ -256,14 +324,9 @@ func TestMeasurementsArePaced(t *testing.T) {
 	} {
 		bubble(t, name, func(t *testing.T) {
 			b := newBed(t)
-			m := &measurer{
-				terms: test.terms, clock: clock.RealClock{}, timeout: time.Minute, log: slog.New(slog.DiscardHandler), metrics: NewMetrics(nil),
-				recovered: func(string, string, *error) {}, kick: make(chan struct{}, 1), known: map[types.UID]*podMeasure{},
-			}
-			cloud := b.measuring(test.terms, func(string) ([]providers.ContainerConsumption, error) {
-				<-time.After(200 * time.Millisecond)
-				return nil, nil
-			})
+			m := newTestMeasurer(test.terms)
+			cloud := b.measuring(test.terms, func(string) ([]providers.ContainerConsumption, error) { return nil, nil })
+			cloud.delay = 200 * time.Millisecond
 			m.reader = cloud
 			var pods []measurable
 			for i := range test.pods {
@@ -296,11 +359,11 @@ func TestMeasurementsArePaced(t *testing.T) {
 			if oldest > test.age {
 				t.Errorf("one pod was not asked for in %s, want %s at most", oldest, test.age)
 			}
+			cancel()
+			wg.Wait()
 			if cloud.most > test.terms.Batch {
 				t.Errorf("%d groups in one call, want %d at most", cloud.most, test.terms.Batch)
 			}
-			cancel()
-			wg.Wait()
 		})
 	}
 }
@@ -392,7 +455,7 @@ func TestCountersAcrossRestarts(t *testing.T) {
 				m.take(k, map[string]time.Time{"app": at(s.started)}, []providers.ContainerConsumption{s.told})
 			}
 			got := k.containers["app"]
-			if !got.since.Equal(at(test.since)) || !got.At.Equal(at(test.at)) || *got.CPUNanoseconds != test.cpu {
+			if d := got.since.Sub(at(test.since)); d < 0 || d > time.Millisecond || !got.At.Equal(at(test.at)) || *got.CPUNanoseconds != test.cpu {
 				t.Errorf("%d ns from %s to %s, want %d from %s to %s", *got.CPUNanoseconds, got.since, got.At, test.cpu, at(test.since), at(test.at))
 			}
 			if k.total.total != test.pod || m.node.total != test.node {
