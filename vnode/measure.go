@@ -13,6 +13,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/autoburst/autoburst/providers"
+	"github.com/autoburst/autoburst/providers/quota"
 )
 
 const (
@@ -287,6 +288,9 @@ func (m *measurer) ask(ctx context.Context, batch []measurable) (err error) {
 
 // note follows how the calls end, and tells of it when that changes.
 func (m *measurer) note(err error, now time.Time) {
+	if _, postponed := quota.Postponed(err); postponed {
+		return // no call was made
+	}
 	if providers.ClassOf(err) == providers.NotFound {
 		err = nil // a group that has just gone
 	}

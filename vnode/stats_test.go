@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -398,6 +399,30 @@ func TestMeasurementsThatFail(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A panic over one answer ends nothing but that.
+func TestMeasurementThatPanics(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		b := newBed(t)
+		var fine atomic.Bool
+		b.measuring(quarterMinute, func(string) ([]providers.ContainerConsumption, error) {
+			if !fine.Load() {
+				panic("a strange answer")
+			}
+			return []providers.ContainerConsumption{uses("app", time.Minute, 20<<20)}, nil
+		})
+		b.cloud.listStatus = true
+		b.start()
+		b.runs("web", "app")
+		b.figures("/metrics/resource")
+		b.settle(20 * time.Second)
+		fine.Store(true)
+		b.settle(20 * time.Second)
+		if got := b.figures("/metrics/resource"); !strings.Contains(got, `pod="web"} 60 `) {
+			t.Errorf("after a panic and an answer: %s", got)
+		}
+	})
 }
 
 // A cloud that tells nothing of containers is no error.

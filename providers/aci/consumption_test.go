@@ -2,15 +2,18 @@ package aci_test
 
 import (
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/utils/clock"
 	clocktesting "k8s.io/utils/clock/testing"
 	"k8s.io/utils/ptr"
 
 	"github.com/autoburst/autoburst/providers"
 	"github.com/autoburst/autoburst/providers/aci"
+	"github.com/autoburst/autoburst/providers/quota"
 	emulator "github.com/autoburst/autoburst/test/cloud/aci"
 	"github.com/autoburst/autoburst/test/cloud/sim"
 )
@@ -73,5 +76,31 @@ func TestConsumption(t *testing.T) {
 	}
 	if _, err := p.Consumption(within(t), []string{"autoburst-none"}); providers.ClassOf(err) != providers.NotFound {
 		t.Errorf("of no group: %v, want NotFound", err)
+	}
+}
+
+// Where the reads of the account are used up, none is made for figures.
+func TestConsumptionWaitsForNoQuota(t *testing.T) {
+	server := newCloud(t)
+	var asked atomic.Int32
+	defer server.Hook(sim.Hook{Action: "Metrics_List", Before: func(sim.Passage) { asked.Add(1) }})()
+	p := newProvider(t, server, func(c *aci.Config) {
+		few, err := quota.Parse("reads=2/24h")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.Quota, err = quota.New(c.Plan(), few, clock.RealClock{}, nil); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if _, err := p.Create(within(t), podSpec("a")); err != nil { // one read
+		t.Fatal(err)
+	}
+	if _, err := p.Get(within(t), "autoburst-a"); err != nil {
+		t.Fatal(err)
+	}
+	_, err := p.Consumption(within(t), []string{"autoburst-a"})
+	if _, postponed := quota.Postponed(err); !postponed || asked.Load() != 0 {
+		t.Errorf("without reads left: %v after %d calls, want it postponed", err, asked.Load())
 	}
 }

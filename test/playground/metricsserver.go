@@ -35,12 +35,15 @@ func buildMetricsServer(ctx context.Context, out io.Writer) (program, source str
 		return "", "", fmt.Errorf("finding the sources of metrics-server: %w", err)
 	}
 	source = strings.TrimSpace(string(dir))
-	sums, err := os.ReadFile(filepath.Join(module, "go.sum"))
-	if err != nil {
-		return "", "", err
+	hash := sha256.New()
+	for _, name := range []string{"go.sum", "main.go"} {
+		text, err := os.ReadFile(filepath.Join(module, name))
+		if err != nil {
+			return "", "", err
+		}
+		hash.Write(text)
 	}
-	key := sha256.Sum256(sums)
-	program = filepath.Join(root, ".cache", "tools", hex.EncodeToString(key[:8]), "metrics-server")
+	program = filepath.Join(root, ".cache", "tools", hex.EncodeToString(hash.Sum(nil)[:8]), "metrics-server")
 	if _, err := os.Stat(program); err == nil {
 		return program, source, nil
 	}
@@ -48,8 +51,7 @@ func buildMetricsServer(ctx context.Context, out io.Writer) (program, source str
 	// The flags are those of the control plane, which has most of it compiled.
 	return program, source, cluster.GoBuild{
 		Name: "metrics-server", Dir: module, Env: []string{"CGO_ENABLED=0", "GOWORK=off"},
-		Args:     []string{"-trimpath", "-ldflags", "-s -w", "-o", program},
-		Packages: []string{metricsServerModule + "/cmd/metrics-server"},
+		Args: []string{"-trimpath", "-ldflags", "-s -w", "-o", program}, Packages: []string{"."},
 	}.Run(ctx, out)
 }
 
