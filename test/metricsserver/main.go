@@ -39,8 +39,9 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	config.Apiserver.OpenAPIConfig.GetDefinitions = renamed(config.Apiserver.OpenAPIConfig.GetDefinitions)
-	config.Apiserver.OpenAPIV3Config.GetDefinitions = renamed(config.Apiserver.OpenAPIV3Config.GetDefinitions)
+	v2, v3 := config.Apiserver.OpenAPIConfig, config.Apiserver.OpenAPIV3Config
+	v2.GetDefinitions, v2.Definitions = renamed(v2.GetDefinitions), nil
+	v3.GetDefinitions, v3.Definitions = renamed(v3.GetDefinitions), nil
 	server, err := config.Complete()
 	if err != nil {
 		return err
