@@ -17,8 +17,8 @@ import (
 	"github.com/autoburst/autoburst/providers"
 )
 
-// Handler is the kubelet API of the node, without authentication: pods, logs
-// and health. What it does not offer it refuses with a sentence that says so. An
+// Handler is the kubelet API of the node, without authentication: pods, logs,
+// figures of usage and health. What it does not offer it refuses with a sentence that says so. An
 // agent that does not lead answers for its health only: the address on the Node
 // object is the leader's.
 func (a *Agent) Handler() http.Handler {
@@ -30,8 +30,11 @@ func (a *Agent) Handler() http.Handler {
 	}
 	kubelet := vkapi.PodHandler(vkapi.PodHandlerConfig{
 		GetContainerLogs: a.containerLogs, GetPods: running, GetPodsFromKubernetes: pods,
+		GetStatsSummary: a.statsSummary, GetMetricsResource: a.resourceMetrics,
 	}, true)
 	mux.Handle("/", kubelet)
+	mux.Handle("/stats/", timely(kubelet))
+	mux.Handle("/metrics/", timely(kubelet))
 	mux.HandleFunc("/containerLogs/", func(w http.ResponseWriter, req *http.Request) {
 		// The library does not tell tailLines=0 from a query without it.
 		if req.URL.Query().Get("tailLines") == "0" {

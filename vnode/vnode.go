@@ -172,6 +172,7 @@ type Agent struct {
 type term struct {
 	keeper     *nodeKeeper
 	reconciler *reconciler
+	measurer   *measurer
 }
 
 // New makes an agent; it does nothing before [Agent.Run]. The client should not
@@ -217,6 +218,7 @@ func (a *Agent) work(ctx, lead context.Context) {
 	t := &term{keeper: newNodeKeeper(a.cfg, a.client, a.provider, a.clock, a.log, a.pods, a.metrics)}
 	t.reconciler = newReconciler(a.cfg, a.client, a.provider, a.pods, a.events, t.keeper, t.keeper.circuit, t.keeper.pulse, a.clock, a.log, a.metrics)
 	t.keeper.holding, t.keeper.recovered = t.reconciler.holding, t.reconciler.cloudIsBack
+	t.measurer = newMeasurer(a.cfg, a.provider, t.reconciler)
 	a.present.Store(t)
 	defer a.present.Store(nil)
 
@@ -225,6 +227,7 @@ func (a *Agent) work(ctx, lead context.Context) {
 	defer context.AfterFunc(ctx, halt)()
 	var wg sync.WaitGroup
 	wg.Go(func() { t.keeper.run(keeping) })
+	wg.Go(func() { t.measurer.run(working) })
 	wg.Go(func() { newTeller(a.cfg, a.client, t.keeper, t.reconciler, a.clock, a.log).run(keeping) })
 	if account := accountOf(a.provider); account != nil && a.cfg.Namespace != "" {
 		account.Newcomer()

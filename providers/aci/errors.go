@@ -45,6 +45,8 @@ var (
 	opLogs   = operation{name: "ListContainerLogs", priority: quota.Logging}
 	opCheck  = operation{name: "CheckCloud", priority: quota.Listing}
 	opUsage  = operation{name: "ListUsage", priority: quota.Listing}
+
+	opMetrics = operation{name: "ListMetrics", priority: quota.Measuring}
 )
 
 // lost is the class of a call that the cloud failed to answer properly.

@@ -32,6 +32,8 @@ type Provider struct {
 	sessions *sessions
 	creates  *creates
 	quota    *quota.Account
+
+	integrals integrals
 }
 
 var _ providers.Provider = (*Provider)(nil)
@@ -60,6 +62,7 @@ func New(config Config) (*Provider, error) {
 		}
 	}
 	p := &Provider{config: config, client: client, quota: account}
+	p.integrals.known = map[string]map[string]*integral{}
 	p.sessions = newSessions(&p.config, client, account)
 	p.creates = newCreates(config.Clock, config.SettleTime)
 	return p, nil

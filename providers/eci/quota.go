@@ -32,6 +32,7 @@ func (c *Config) Plan() quota.Plan {
 			{Operation: actionStatus, Rules: perMinute(10_000)},
 			{Operation: actionEvents, Rules: perMinute(10_000)},
 			{Operation: actionLog, Rules: perMinute(500)},
+			{Operation: actionMetrics, Rules: perMinute(2000)},
 		},
 		Create: actionCreate, Delete: actionDelete,
 	}

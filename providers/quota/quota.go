@@ -91,6 +91,9 @@ const (
 	Reading
 	// Logging is a log that somebody asked for; 5 s.
 	Logging
+	// Measuring tells what containers use. It does not wait: where there is none to
+	// spare, measurements get older.
+	Measuring
 )
 
 // patience is how long a call of the priority waits at most; zero is no bound.
@@ -100,6 +103,8 @@ func (p Priority) patience() time.Duration {
 		return 500 * time.Millisecond
 	case Logging:
 		return 5 * time.Second
+	case Measuring:
+		return time.Nanosecond
 	default:
 		return 0
 	}

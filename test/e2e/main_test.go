@@ -46,6 +46,7 @@ func run(m *testing.M) int {
 		Local:    playground.LocalNodes{Count: 3, CPU: "8", Memory: "32Gi", Pods: 40},
 		Cloud:    sim.Config{Timing: sim.DefaultTiming().Scaled(0.05), HostCommands: true},
 		Race:     raceEnabled,
+		Cluster:  cluster.Options{ControllerManagerArgs: []string{"--horizontal-pod-autoscaler-sync-period=2s"}},
 	})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e: starting the system:", err)

@@ -3,6 +3,7 @@ package playground
 import (
 	"crypto/tls"
 	"net/netip"
+	"time"
 
 	"github.com/autoburst/autoburst/test/cloud/aci"
 	"github.com/autoburst/autoburst/test/cloud/eci"
@@ -28,6 +29,10 @@ const (
 	ACIClientPassword = "playground-client-secret"
 )
 
+// metricPeriod is how often the emulated ECI measures: more often than the service,
+// so that what is shown is of the present.
+const metricPeriod = 2 * time.Second
+
 func (p *Playground) startClouds() error {
 	if err := p.startECI(); err != nil {
 		return err
@@ -45,8 +50,9 @@ func (p *Playground) startECI() error {
 			}},
 			SecurityGroups: []eci.SecurityGroup{{ID: ECISecurityGroup, VpcID: "vpc-playground"}},
 		}},
-		Sim:      p.options.Cloud,
-		PageSize: p.options.PageSize,
+		Sim:          p.options.Cloud,
+		PageSize:     p.options.PageSize,
+		MetricPeriod: metricPeriod,
 	})
 	certificate, err := p.Certificate("eci", "127.0.0.1")
 	if err != nil {

@@ -82,6 +82,7 @@ var routes = func() []route {
 		{http.MethodPost, group + "/stop", "ContainerGroups_Stop", (*Server).stopGroup},
 		{http.MethodPost, group + "/start", "ContainerGroups_Start", (*Server).startGroup},
 		{http.MethodGet, group + "/containers/{container}/logs", "Containers_ListLogs", (*Server).listLogs},
+		{http.MethodGet, group + "/providers/Microsoft.Insights/metrics", "Metrics_List", (*Server).listMetrics},
 	}
 }()
 
@@ -215,6 +216,9 @@ func checkVersion(c *call) *apiError {
 	}
 	if c.operation == "Operation_Get" {
 		versions = append(versions, operationsAPIVersion)
+	}
+	if c.operation == "Metrics_List" {
+		versions = []string{metricsAPIVersion}
 	}
 	given := c.query.Get("api-version")
 	switch {

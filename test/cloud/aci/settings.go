@@ -23,6 +23,9 @@ type Settings struct {
 	// OperationRetention is how long an operation can be read after it began;
 	// 0 is one hour. Not published.
 	OperationRetention time.Duration
+	// MetricDelay is how long after its end a minute's metrics can be read, some
+	// one to three minutes in public experience; 0 is 2 min, negative at once.
+	MetricDelay time.Duration
 	// LogNotAvailableStatus is the HTTP status of ContainerLogNotAvailable,
 	// which is not published; 0 is 400.
 	LogNotAvailableStatus int
@@ -152,6 +155,13 @@ func (s Settings) stopGrace() time.Duration {
 		return 30 * time.Second
 	}
 	return s.StopGrace
+}
+
+func (s Settings) metricDelay() time.Duration {
+	if s.MetricDelay == 0 {
+		return 2 * time.Minute
+	}
+	return max(0, s.MetricDelay)
 }
 
 func (s Settings) operationRetention() time.Duration {

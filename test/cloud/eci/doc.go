@@ -4,7 +4,9 @@
 //
 // It serves CreateContainerGroup, DeleteContainerGroup, DescribeContainerGroups,
 // DescribeContainerGroupStatus, DescribeContainerGroupEvents,
-// DescribeContainerLog, RestartContainerGroup, DescribeRegions and ListUsage.
+// DescribeContainerLog, DescribeContainerGroupMetric,
+// DescribeMultiContainerGroupMetric, RestartContainerGroup, DescribeRegions and
+// ListUsage.
 // Other published actions answer 501 EmulatorNotImplemented, so that a client
 // cannot take the emulator's gap for an answer of the service.
 //

@@ -79,6 +79,9 @@ type facts struct {
 		Events           int `json:"events_per_group"`
 		LogTailDefault   int `json:"log_tail_default"`
 		LogTailMax       int `json:"log_tail_max"`
+
+		MetricRecords int   `json:"metric_records"`
+		MetricPeriods []int `json:"metric_periods"`
 	} `json:"limits"`
 }
 

@@ -48,6 +48,11 @@ type Options struct {
 	// LogNeedsRunning makes DescribeContainerLog answer IncorrectStatus for
 	// groups that are not Running.
 	LogNeedsRunning bool
+	// MetricPeriod is how often usage is measured for
+	// DescribeMultiContainerGroupMetric; zero is 15 s, the smallest published
+	// period. MetricDelay is how old the newest record is at least, beside that;
+	// not published.
+	MetricPeriod, MetricDelay time.Duration
 	// MissingGroup answers Delete, Restart and Log of an unknown group; zero is
 	// 400 InvalidParameter.
 	MissingGroup struct {
@@ -139,6 +144,7 @@ func (o *Options) setDefaults() {
 	def(&o.NonceWindow, 31*time.Minute)
 	def(&o.TokenRetention, 24*time.Hour)
 	def(&o.GracePeriod, 30*time.Second)
+	def(&o.MetricPeriod, 15*time.Second)
 	if o.Rates.Code == "" {
 		o.Rates.Code = "Throttling.User"
 	}

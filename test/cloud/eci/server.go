@@ -295,6 +295,9 @@ var handlers = map[string]func(*Server, *call) (map[string]any, *apiError){
 	"DescribeContainerLog":         (*Server).describeLog,
 	"DescribeRegions":              (*Server).describeRegions,
 	"ListUsage":                    (*Server).listUsage,
+
+	"DescribeContainerGroupMetric":      (*Server).describeMetric,
+	"DescribeMultiContainerGroupMetric": (*Server).describeMetrics,
 }
 
 func notEmulated(action string) *apiError {

@@ -29,6 +29,7 @@ type container struct {
 	host     *hostProcess // nil when simulated or not running
 	logs     *logBuffer
 	prevLogs *logBuffer
+	trace    trace // what it has used
 }
 
 func newContainers(specs []Container, init bool, waiting string) []*container {
@@ -56,6 +57,7 @@ func (c *container) end(now time.Time, t Termination) {
 		}
 	}
 	c.ready = false
+	c.trace.end(now)
 	c.current = Status{
 		Run: Terminated, Reason: t.Reason, Message: t.Message, ExitCode: t.ExitCode, Signal: t.Signal,
 		StartedAt: c.current.StartedAt, FinishedAt: now,

@@ -69,9 +69,11 @@ type Fleet struct {
 	cfg    Config
 	clock  clock.Clock
 	ledger Ledger
+	host   host
 
 	mu     sync.Mutex
 	groups map[string]*Group
+	loads  []loadRule
 	due    dueHeap
 	closed bool
 

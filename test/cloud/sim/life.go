@@ -138,6 +138,7 @@ func (g *Group) run(now time.Time, c *container) {
 	}
 
 	if g.fleet.cfg.HostCommands && hostProgram(c.spec.Command) != "" {
+		c.trace.begin(now, Load{}) // it is measured
 		if err := g.startHost(c); err != nil {
 			c.logs.add(now, err.Error())
 			g.exited(now, c, Termination{ExitCode: 128, Reason: "StartError", Message: err.Error()})
@@ -149,6 +150,7 @@ func (g *Group) run(now time.Time, c *container) {
 
 // simulate plays the plan of a simulated process.
 func (g *Group) simulate(now time.Time, c *container) {
+	c.trace.begin(now, g.load(c))
 	plan, ok := Plan{}, false
 	if g.fleet.cfg.Plan != nil {
 		plan, ok = g.fleet.cfg.Plan(g.spec.clone(), c.spec, c.attempts-1)
