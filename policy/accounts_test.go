@@ -4,7 +4,10 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/labels"
 
+	"github.com/autoburst/autoburst/policy/burstable"
 	"github.com/autoburst/autoburst/policy/v1alpha1"
 )
 
@@ -61,6 +64,46 @@ func TestChargesOf(t *testing.T) {
 			got := ChargesOf(s, p, func(node string) bool { return node == "local" })
 			if (len(got) == 1 && got[0].Amount.Pods == 1) != c.want {
 				t.Errorf("charges are %+v, want one: %t", got, c.want)
+			}
+		})
+	}
+}
+
+// What an annotation says is to be bought counts, also while a policy has yet to stamp
+// it on the pod.
+func TestSizeAnnotationsCount(t *testing.T) {
+	const specs = "k8s.aliyun.com/eci-use-specs"
+	for name, c := range map[string]struct {
+		own, stamped string
+		want         int64 // of CPU, in thousandths
+	}{
+		"none":                       {want: 500},
+		"the pod's own":              {own: "4-8Gi", want: 4000},
+		"to be stamped":              {stamped: "2-4Gi", want: 2000},
+		"the pod's own stays":        {own: "2-4Gi", stamped: "8-16Gi", want: 2000},
+		"the largest that it may be": {stamped: "2-4Gi,ecs.c6.2xlarge", want: 8000},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := shop()
+			p := policyOf(v1alpha1.ModeOverflow, "web")
+			p.Limits.MilliCPU = 100_000
+			p.Targets = []Target{{Name: "eci", Selector: labels.Everything(), Limits: NoLimits}}
+			if c.stamped != "" {
+				p.Targets[0].Annotations = map[string]string{specs: c.stamped, "example.com/other": "x"}
+			}
+			s.Policies = map[string][]*Policy{"shop": {p}}
+			n := s.VirtualNodes[0]
+			n.Capabilities = &burstable.Capabilities{Provider: "eci", Features: burstable.Features}
+			pod := web()
+			pod.Namespace, pod.Labels = "shop", map[string]string{"app": "web"}
+			pod.Spec.NodeName = n.Name
+			pod.Spec.Containers[0].Resources = corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("500m")}}
+			if c.own != "" {
+				pod.Annotations = map[string]string{specs: c.own}
+			}
+			got := ChargesOf(s, pod, func(string) bool { return false })
+			if len(got) != 1 || got[0].Amount.MilliCPU != c.want {
+				t.Errorf("charges %+v, want one of %d", got, c.want)
 			}
 		})
 	}

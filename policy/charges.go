@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -133,8 +134,7 @@ func chargesOn(rules *namespaceIndex, pod *corev1.Pod, nodes []*VirtualNode) []C
 			if on != nil && !on(n) {
 				continue
 			}
-			sold := burstable.SoldTo(pod, n.Capabilities)
-			size = size.Max(Amount{1, sold.MilliCPU, sold.MemoryBytes})
+			size = size.Max(rules.sold(pod, n))
 		}
 		if size.Pods > 0 {
 			out = append(out, Charge{of, size})
@@ -150,6 +150,43 @@ func chargesOn(rules *namespaceIndex, pod *corev1.Pod, nodes []*VirtualNode) []C
 			}
 		}
 	})
+	return out
+}
+
+// sold is what the cloud of a node sells for a pod. Who grants it may stamp it, when
+// it is bound, with annotations that say what to buy: of all that may, the largest.
+func (x *namespaceIndex) sold(pod *corev1.Pod, n *VirtualNode) Amount {
+	of := func(pod *corev1.Pod) Amount {
+		sold := burstable.SoldTo(pod, n.Capabilities)
+		return Amount{1, sold.MilliCPU, sold.MemoryBytes}
+	}
+	most := of(pod)
+	for _, p := range x.sizing {
+		i := slices.IndexFunc(p.Targets, func(t Target) bool { return t.Selector.Matches(n.Labels) })
+		if i < 0 {
+			continue
+		}
+		if stamp := p.Targets[i].sizing(); len(stamp) > 0 {
+			stamped := *pod
+			stamped.Annotations = stamp // not the snapshot's
+			maps.Copy(stamped.Annotations, pod.Annotations)
+			most = most.Max(of(&stamped))
+		}
+	}
+	return most
+}
+
+// sizing are those of a target's annotations that say what is bought for a pod.
+func (t *Target) sizing() map[string]string {
+	var out map[string]string
+	for k, v := range t.Annotations {
+		if burstable.SizeAnnotation(k) {
+			if out == nil {
+				out = map[string]string{}
+			}
+			out[k] = v
+		}
+	}
 	return out
 }
 

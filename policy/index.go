@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"slices"
 	"sync"
 
 	"k8s.io/apimachinery/pkg/labels"
@@ -31,6 +32,8 @@ type namespaceIndex struct {
 	own, cluster ranked
 	// limited are those with limits, none of mode Never.
 	limited byLabel
+	// sizing are those that stamp annotations which say what is bought for a pod.
+	sizing  []*Policy
 	optedIn bool
 }
 
@@ -48,6 +51,9 @@ func (x *Index) namespace(name string) *namespaceIndex {
 		for _, p := range ps {
 			if p.limited() {
 				made.limited.add(p)
+			}
+			if slices.ContainsFunc(p.Targets, func(t Target) bool { return len(t.sizing()) > 0 }) {
+				made.sizing = append(made.sizing, p)
 			}
 		}
 	}

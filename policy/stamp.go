@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"github.com/autoburst/autoburst/policy/burstable"
 	"github.com/autoburst/autoburst/policy/v1alpha1"
 )
 
@@ -93,6 +94,9 @@ func checkStamp(annotations map[string]string) string {
 		if strings.HasPrefix(key, v1alpha1.GroupName+"/") {
 			return fmt.Sprintf("%q: annotations of %s are not for policies to set", key, v1alpha1.GroupName)
 		}
+	}
+	if _, wrong := burstable.ECI(annotations, &burstable.Capabilities{}); len(wrong) > 0 {
+		return wrong[0].String() // a bound pod would be failed for it
 	}
 	if n := sizeOf(annotations); n > stampSizeMax {
 		return fmt.Sprintf("%d bytes of names and values, at most %d are allowed", n, stampSizeMax)

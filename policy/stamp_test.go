@@ -133,6 +133,7 @@ func TestPodMetadataIsChecked(t *testing.T) {
 		"spaces":       {annotations: map[string]string{"a b": "1"}, want: "\"a b\""},
 		"ours":         {annotations: map[string]string{v1alpha1.ModeAnnotation: "Never"}, want: "not for policies to set"},
 		"much":         {annotations: map[string]string{"a": strings.Repeat("x", 33<<10)}, want: "at most 32768"},
+		"a wrong size": {annotations: map[string]string{"k8s.aliyun.com/eci-use-specs": "much"}, want: "eci-use-specs"},
 		"a cost of it": {annotations: map[string]string{corev1.PodDeletionCost: "5"}},
 	} {
 		t.Run(name, func(t *testing.T) {
