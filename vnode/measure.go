@@ -82,7 +82,8 @@ type counter struct {
 // sample is the last measurement of a container.
 type sample struct {
 	providers.ContainerConsumption
-	// run is when the run started that it is of, since when its counter was zero.
+	// run is when the container's run began that it is of, and since when its counter
+	// was zero: a counter may have been begun anew within a run.
 	run, since time.Time
 }
 

@@ -25,10 +25,9 @@ func (p *Provider) ConsumptionTerms() providers.ConsumptionTerms {
 type measurement struct {
 	Timestamp  wireTime
 	Containers []struct {
-		Name string
-		CPU  struct{ UsageNanoCores, UsageCoreNanoSeconds *number }
-		//nolint:revive // the wire's name
-		Memory struct{ WorkingSet, UsageBytes, Rss, AvailableBytes *number }
+		Name   string
+		CPU    struct{ UsageNanoCores, UsageCoreNanoSeconds *number }
+		Memory struct{ WorkingSet, UsageBytes, RSS, AvailableBytes *number } // names match whatever their case
 	}
 }
 
@@ -79,7 +78,7 @@ func (r measurement) containers() []providers.ContainerConsumption {
 			Name: c.Name, At: r.Timestamp.Time,
 			CPUNanoseconds: c.CPU.UsageCoreNanoSeconds.amount(), CPUNanoCores: c.CPU.UsageNanoCores.amount(),
 			WorkingSetBytes: c.Memory.WorkingSet.amount(), UsageBytes: c.Memory.UsageBytes.amount(),
-			RSSBytes: c.Memory.Rss.amount(), AvailableBytes: c.Memory.AvailableBytes.amount(),
+			RSSBytes: c.Memory.RSS.amount(), AvailableBytes: c.Memory.AvailableBytes.amount(),
 		})
 	}
 	return list
