@@ -468,6 +468,9 @@ func (c *checker) resolver(pod *corev1.Pod) {
 	}
 	spec := path{name: "spec", index: -1}
 	at := path{parent: &spec, name: "dnsConfig", index: -1}
+	if nameservers == 0 && (searches > 0 || len(d.Options) > 0) {
+		c.lacks(&at, "nameservers", "takes a resolver configuration with a nameserver only")
+	}
 	c.bound(&at, "nameservers", "nameservers, with the cluster's", nameservers, maxACINameservers)
 	c.bound(&at, "searches", "search domains, with the cluster's", searches, maxACISearches)
 	c.bound(&at, "searches", "characters in all search domains, with the cluster's", len(text), maxACISearchText)
