@@ -186,10 +186,8 @@ type aciReader struct {
 // aciValue is the value of an annotation, and the name that the pod has for it.
 type aciValue struct{ value, as string }
 
-func annotationPath(name string) string { return "metadata.annotations[" + name + "]" }
-
 func (r *aciReader) refuse(name, format string, args ...any) {
-	r.refusals = append(r.refusals, Refusal{Field: annotationPath(name), Message: fmt.Sprintf(format, args...)})
+	r.refusals = append(r.refusals, Refusal{Field: annotationField(name), Message: fmt.Sprintf(format, args...)})
 }
 
 // find reads every annotation under all its names. An empty value is none; two
@@ -432,7 +430,7 @@ func (c *checker) aci(pod *corev1.Pod) {
 		if !slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool {
 			return v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ClaimName == claim
 		}) {
-			c.refusals = append(c.refusals, Refusal{Field: annotationPath(aciShareClaims), Message: fmt.Sprintf("No volume of the pod is of the claim %q.", claim)})
+			c.refusals = append(c.refusals, Refusal{Field: annotationField(aciShareClaims), Message: fmt.Sprintf("No volume of the pod is of the claim %q.", claim)})
 		}
 	}
 	port := firstPort(pod.Spec.Containers)
@@ -442,7 +440,7 @@ func (c *checker) aci(pod *corev1.Pod) {
 		c.refusals = append(c.refusals, Refusal{Field: port, Message: fmt.Sprintf(
 			"Spot groups of the cloud %q have no address. Set the annotation %s to false to run without one, or %s to Regular.", c.caps.Provider, aciPublicIP, aciPriority)})
 	case settings.asks != "" && port == "":
-		c.refusals = append(c.refusals, Refusal{Field: annotationPath(settings.asks), Message: "A public address needs a port, and no container of the pod has one."})
+		c.refusals = append(c.refusals, Refusal{Field: annotationField(settings.asks), Message: "A public address needs a port, and no container of the pod has one."})
 	}
 }
 
@@ -468,6 +466,9 @@ func (c *checker) resolver(pod *corev1.Pod) {
 	}
 	spec := path{name: "spec", index: -1}
 	at := path{parent: &spec, name: "dnsConfig", index: -1}
+	if nameservers == 0 && (searches > 0 || len(d.Options) > 0) {
+		c.lacks(&at, "nameservers", "takes a resolver configuration with a nameserver only")
+	}
 	c.bound(&at, "nameservers", "nameservers, with the cluster's", nameservers, maxACINameservers)
 	c.bound(&at, "searches", "search domains, with the cluster's", searches, maxACISearches)
 	c.bound(&at, "searches", "characters in all search domains, with the cluster's", len(text), maxACISearchText)

@@ -136,7 +136,7 @@ func TestCheckReadsAnnotations(t *testing.T) {
 	resolver := func(p *corev1.Pod) { p.Spec.DNSConfig = &corev1.PodDNSConfig{Nameservers: []string{"10.0.0.10"}} }
 	searches := func(policy corev1.DNSPolicy, n int) func(*corev1.Pod) {
 		return func(p *corev1.Pod) {
-			p.Spec.DNSPolicy, p.Spec.DNSConfig = policy, &corev1.PodDNSConfig{Searches: slices.Repeat([]string{"example.com"}, n)}
+			p.Spec.DNSPolicy, p.Spec.DNSConfig = policy, &corev1.PodDNSConfig{Nameservers: []string{"10.0.0.10"}, Searches: slices.Repeat([]string{"example.com"}, n)}
 		}
 	}
 	claim := func(p *corev1.Pod) {
@@ -170,6 +170,7 @@ func TestCheckReadsAnnotations(t *testing.T) {
 		"three domains and the cluster's":     {&ACINode{SubnetID: testSubnet}, with(searches(corev1.DNSClusterFirst, 3)), nil},
 		"four and the cluster's":              {&ACINode{SubnetID: testSubnet}, with(searches(corev1.DNSClusterFirst, 4)), []string{"spec.dnsConfig.searches"}},
 		"six of its own":                      {&ACINode{SubnetID: testSubnet}, with(searches(corev1.DNSDefault, 6)), nil},
+		"domains without a server":            {&ACINode{SubnetID: testSubnet}, with(searches(corev1.DNSDefault, 1), func(p *corev1.Pod) { p.Spec.DNSConfig.Nameservers = nil }), []string{"spec.dnsConfig.nameservers"}},
 		"seven of its own":                    {&ACINode{SubnetID: testSubnet}, with(searches(corev1.DNSDefault, 7)), []string{"spec.dnsConfig.searches"}},
 		"annotations are named with the rest": {&ACINode{}, with(annotated(aciZone, "9b"), func(p *corev1.Pod) { p.Spec.HostNetwork = true }), []string{"metadata.annotations[" + aciZone + "]", "spec.hostNetwork"}},
 	}

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -287,5 +288,30 @@ func TestRefusedBeforeItBursts(t *testing.T) {
 				t.Errorf("refused fields (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestVariablesAreDocumented wants each variable that is read on the page, and none
+// there that is not.
+func TestVariablesAreDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/aci.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := map[string]bool{}
+	_, _ = ConfigFromEnv(func(name string) string { // what is wrong with nothing does not matter
+		read[name] = true
+		// So that every way to sign in is looked at.
+		return map[string]string{envCredentials: managedIdentityCredential, envVNetName: "v"}[name]
+	})
+	for name := range read {
+		if !strings.Contains(string(page), "`"+name) {
+			t.Errorf("docs/aci.md does not speak of %s", name)
+		}
+	}
+	for _, name := range regexp.MustCompile("`((?:ACI|AZURE|LOG|CLUSTER|VIRTUALNODE)_[A-Z_]+)").FindAllStringSubmatch(string(page), -1) {
+		if !read[name[1]] {
+			t.Errorf("docs/aci.md speaks of %s, which is not read", name[1])
+		}
 	}
 }

@@ -233,10 +233,7 @@ func (b *builder) securityContext(field string, c *providers.Container) *sdk.Sec
 		set  bool
 	}{
 		{"privileged", isTrue(own.Privileged)},
-		{"readOnlyRootFilesystem", isTrue(own.ReadOnlyRootFilesystem)},
-		{"seLinuxOptions", own.SELinuxOptions != nil},
 		{"windowsOptions", own.WindowsOptions != nil},
-		{"appArmorProfile", own.AppArmorProfile != nil},
 		{"procMount", own.ProcMount != nil && *own.ProcMount != corev1.DefaultProcMount},
 	} {
 		if f.set {
@@ -248,9 +245,6 @@ func (b *builder) securityContext(field string, c *providers.Container) *sdk.Sec
 		AllowPrivilegeEscalation: own.AllowPrivilegeEscalation,
 		RunAsUser:                b.id(field+".runAsUser", user),
 		RunAsGroup:               b.id(field+".runAsGroup", first(own.RunAsGroup, pod.RunAsGroup)),
-	}
-	if isTrue(first(own.RunAsNonRoot, pod.RunAsNonRoot)) && (user == nil || *user == 0) {
-		b.refuse(field+".runAsNonRoot", "the service cannot see who an image runs as; set runAsUser to a number other than 0")
 	}
 	if own.Capabilities != nil && len(own.Capabilities.Add)+len(own.Capabilities.Drop) > 0 {
 		result.Capabilities = &sdk.SecurityContextCapabilitiesDefinition{

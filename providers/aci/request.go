@@ -112,17 +112,15 @@ func (b *builder) checkPod() {
 	case n > maxContainers:
 		b.refuse("spec.containers", "%d containers and init containers are more than %d", n, maxContainers)
 	}
+	// Whether a pod may do without what only guards it, such as fsGroup, is for
+	// burstable.Check to say.
 	if s := spec.SecurityContext; s != nil {
 		for _, field := range []struct {
 			name string
 			set  bool
 		}{
-			{"fsGroup", s.FSGroup != nil},
-			{"supplementalGroups", len(s.SupplementalGroups) > 0},
 			{"sysctls", len(s.Sysctls) > 0},
-			{"seLinuxOptions", s.SELinuxOptions != nil},
 			{"windowsOptions", s.WindowsOptions != nil},
-			{"appArmorProfile", s.AppArmorProfile != nil},
 		} {
 			if field.set {
 				b.refuse("spec.securityContext."+field.name, "cannot be set")

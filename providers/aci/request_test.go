@@ -242,12 +242,9 @@ func TestRefusals(t *testing.T) {
 		"privileged": {app(func(c *providers.Container) {
 			c.SecurityContext = &corev1.SecurityContext{Privileged: ptr(true)}
 		}), "spec.containers[0].securityContext.privileged"},
-		"non-root without a user": {app(func(c *providers.Container) {
-			c.SecurityContext = &corev1.SecurityContext{RunAsNonRoot: ptr(true)}
-		}), "spec.containers[0].securityContext.runAsNonRoot"},
-		"file system group": {func(s *providers.GroupSpec) {
-			s.SecurityContext = &corev1.PodSecurityContext{FSGroup: ptr(int64(1))}
-		}, "spec.securityContext.fsGroup"},
+		"kernel parameters": {func(s *providers.GroupSpec) {
+			s.SecurityContext = &corev1.PodSecurityContext{Sysctls: []corev1.Sysctl{{Name: "net.core.somaxconn", Value: "1024"}}}
+		}, "spec.securityContext.sysctls"},
 		"reserved port": {app(func(c *providers.Container) {
 			c.Ports = []corev1.ContainerPort{{ContainerPort: 27017}}
 		}), "spec.containers[0].ports[0]"},
