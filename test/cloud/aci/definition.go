@@ -36,6 +36,7 @@ type groupProperties struct {
 	SubnetIDs        []subnetID           `json:"subnetIds"`
 	SKU              string               `json:"sku"`
 	Priority         string               `json:"priority"`
+	Extensions       []extension          `json:"extensions"`
 	ConfidentialProp *confidential        `json:"confidentialComputeProperties"`
 }
 

@@ -218,6 +218,10 @@ func (s *Server) Handler() http.Handler {
 			s.fleet.ServeBilling(w, r)
 			return
 		}
+		if isNetwork(r) {
+			s.serveNetwork(w, r)
+			return
+		}
 		tenant, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 		switch {
 		case r.Host == publicAuthority && r.URL.Path == "/common/discovery/instance" && r.Method == http.MethodGet:

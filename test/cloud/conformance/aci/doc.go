@@ -1,9 +1,9 @@
 // Package aci holds a service to the published behaviour of Azure Container
-// Instances, api-version 2023-05-01: rows A01 to A41 and A43, one test each,
-// spoken in raw HTTP and, where a row is about them, by Azure's own SDKs. It is
-// written from the Swagger, the documentation and public recordings, and knows
-// neither a client nor an emulator; only emulator_test.go does, which starts the
-// emulated cloud that is tested by default.
+// Instances, api-version 2023-05-01: one test for each row of the table of
+// conformance (A01 and on), spoken in raw HTTP and, where a row is about them, by
+// Azure's own SDKs. It is written from the Swagger, the documentation and public
+// recordings, and knows neither a client nor an emulator; only emulator_test.go
+// does, which starts the emulated cloud that is tested by default.
 //
 // The tests run against the real service with
 //

@@ -2,6 +2,8 @@ package aci
 
 import (
 	"fmt"
+	"net/http"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -79,6 +81,18 @@ func (l *emulatedLab) Now() time.Time { return l.clock.Now() }
 func (l *emulatedLab) Advance(d time.Duration) { l.clock.Step(d) }
 
 func (l *emulatedLab) Stranger() (client, secret string) { return l.stranger[0], l.stranger[1] }
+
+func (l *emulatedLab) Network(t *testing.T) *http.Client {
+	t.Helper()
+	proxy, err := url.Parse(l.server.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport := l.server.Client().Transport.(*http.Transport)
+	transport.Proxy, transport.ForceAttemptHTTP2 = http.ProxyURL(proxy), false // proxies are spoken to in HTTP/1.1
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}
+}
 
 // judge is what the registries know of an image when it is pulled.
 func (l *emulatedLab) judge(string) sim.ImageVerdict {

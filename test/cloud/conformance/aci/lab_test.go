@@ -2,6 +2,7 @@ package aci
 
 import (
 	"fmt"
+	"net/http"
 	"os"
 	"slices"
 	"sync"
@@ -30,6 +31,9 @@ type Lab interface {
 	Maintain(group string, exitCode int) error
 	// Bills are all stretches of time billed so far.
 	Bills() []Bill
+	// Network is a client in the virtual network of the groups that have private
+	// addresses.
+	Network(t *testing.T) *http.Client
 	// Stranger is another principal of the same tenant, with the same rights.
 	Stranger() (client, secret string)
 }
