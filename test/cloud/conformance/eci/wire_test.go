@@ -101,6 +101,39 @@ type answer struct {
 	Attributes   map[string]float64
 	ImageCacheID string `json:"ImageCacheId"`
 	ImageCaches  []imageCache
+	PriceInfo    struct {
+		Price struct {
+			Currency                  string
+			OriginalPrice, TradePrice float64
+			DetailInfos               struct {
+				DetailInfo []struct {
+					Resource                  string
+					OriginalPrice, TradePrice float64
+				}
+			}
+		}
+		SpotPrices struct {
+			SpotPrice []struct {
+				ZoneID                 string `json:"ZoneId"`
+				InstanceType           string
+				SpotPrice, OriginPrice float64
+			}
+		}
+	}
+	AvailableZones struct {
+		AvailableZone []struct {
+			RegionID           string `json:"RegionId"`
+			ZoneID             string `json:"ZoneId"`
+			AvailableResources struct {
+				AvailableResource []struct {
+					Type               string
+					SupportedResources struct {
+						SupportedResource []struct{ Value, StatusCategory string }
+					}
+				}
+			}
+		}
+	}
 	TagResources []struct {
 		ResourceType     string
 		ResourceID       string `json:"ResourceId"`
