@@ -10,6 +10,7 @@ import (
 var billed = []string{"Pending", "Running", "Restarting", "Updating", "Terminating"}
 
 func TestE53Billing(t *testing.T) {
+	needLab(t, "a clock and the bill")
 	never := func(p program, more ...string) []string {
 		return slices.Concat([]string{"RestartPolicy", "Never"}, p.in("Container.1"), more)
 	}

@@ -80,14 +80,20 @@ func row(t *testing.T) *cloud {
 	return c
 }
 
-// labRow is the service under test for a row that needs a lab for something.
-// Without a lab the row does not count as one that ran.
-func labRow(t *testing.T, need string, s ...settings) *cloud {
+// needLab leaves a test out, by name, where the service under test has no lab.
+func needLab(t *testing.T, need string) {
 	t.Helper()
 	if *endpoint != "" {
 		results.leftOut(t.Name(), need)
 		t.Skip("needs a lab: " + need)
 	}
+}
+
+// labRow is the service under test for a row that needs a lab for something.
+// Without a lab the row does not count as one that ran.
+func labRow(t *testing.T, need string, s ...settings) *cloud {
+	t.Helper()
+	needLab(t, need)
 	results.ran(t.Name())
 	return newEmulator(t, append(s, settings{})[0])
 }
@@ -96,10 +102,7 @@ func labRow(t *testing.T, need string, s ...settings) *cloud {
 func part(t *testing.T, name, need string, s settings, do func(c *cloud)) {
 	t.Helper()
 	t.Run(name, func(t *testing.T) {
-		if *endpoint != "" {
-			results.leftOut(t.Name(), need)
-			t.Skip("needs a lab: " + need)
-		}
+		needLab(t, need)
 		do(newEmulator(t, s))
 	})
 }

@@ -26,8 +26,15 @@ func TestE33CrashLoop(t *testing.T) {
 	if !hasAll(g.reasons(), "BackOff") {
 		t.Errorf("events %v", g.reasons())
 	}
-	before := main.RestartCount
-	c.until("another restart", 10*time.Minute, func() bool { return c.describe(id).Containers[0].RestartCount > before })
+	// Each restart is held back for longer than the one before.
+	var waits []time.Duration
+	for range 3 {
+		before := c.describe(id).Containers[0].RestartCount
+		waits = append(waits, c.until("another restart", 10*time.Minute, func() bool { return c.describe(id).Containers[0].RestartCount > before }))
+	}
+	if waits[2] <= waits[1] || waits[1] < 5*time.Second {
+		t.Errorf("restarts after %v, want longer and longer", waits)
+	}
 }
 
 func TestE34InitContainersFirst(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 )
 
 func TestE42Spot(t *testing.T) {
+	needLab(t, "a clock and a spot market")
 	bid := func(limit string, more ...string) []string {
 		return append([]string{"SpotStrategy", "SpotWithPriceLimit", "SpotPriceLimit", limit}, more...)
 	}
