@@ -166,8 +166,9 @@ func TestE49ImageCaches(t *testing.T) {
 		}
 	})
 	part(t, "best match", "several caches", settings{}, func(c *cloud) {
-		one := c.cache("Image.1", "a:1")
 		two := c.cache("Image.1", "a:1", "Image.2", "b:1")
+		c.pass(time.Second)
+		one := c.cache("Image.1", "a:1") // newer, with less
 		c.waitCache(one, "Ready", "Preparing", "Creating")
 		c.waitCache(two, "Ready", "Preparing", "Creating")
 		g := c.describe(c.running("AutoMatchImageCache", "true", "Container.1.Image", "a:1", "Container.2.Name", "second", "Container.2.Image", "b:1"))

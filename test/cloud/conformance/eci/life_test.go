@@ -301,6 +301,22 @@ func TestE40Update(t *testing.T) {
 			c.t.Errorf("variables %v", v)
 		}
 	})
+	c.each("tags", func(c *cloud) {
+		id := c.running("Tag.1.Key", "a", "Tag.1.Value", "1")
+		c.ok("TagResources", "ResourceType", "ContainerGroup", "ResourceId.1", id, "Tag.1.Key", "b", "Tag.1.Value", "2")
+		update(c, id, "Cpu", "4", "Memory", "8")
+		if got := c.describe(id).Tags; len(got) != 2 {
+			c.t.Errorf("tags %v after an update of the size, want both", got)
+		}
+		c.ok("UpdateContainerGroup", "ContainerGroupId", id, "UpdateType", "IncrementalUpdate", "Tag.1.Key", "b", "Tag.1.Value", "3")
+		if got := c.describe(id).Tags; len(got) != 2 || !slices.Contains(got, tag{"b", "3"}) {
+			c.t.Errorf("tags %v", got)
+		}
+		c.ok("UpdateContainerGroup", "ContainerGroupId", id, "Tag.1.Key", "c", "Tag.1.Value", "4")
+		if got := c.describe(id).Tags; !slices.Equal(got, []tag{{"c", "4"}}) {
+			c.t.Errorf("tags %v, want only the one that was sent", got)
+		}
+	})
 	c.each("size", func(c *cloud) {
 		id := c.running()
 		update(c, id, "Cpu", "3", "Memory", "5")
