@@ -112,16 +112,21 @@ func TestE53Billing(t *testing.T) {
 	})
 	t.Run("nobody looks", func(t *testing.T) {
 		c := labRow(t, "a clock and the bill")
-		c.create(never(works)...)
-		c.create("ActiveDeadlineSeconds", "45")
-		c.create("SpotStrategy", "SpotAsPriceGo", "SpotDuration", "0")
+		want := map[string]int{
+			c.create(never(works)...):                                      29, // pull and start of 9 s, and 20 s
+			c.create("ActiveDeadlineSeconds", "45"):                        45,
+			c.create("SpotStrategy", "SpotAsPriceGo", "SpotDuration", "0"): 480, // a look after 5 min and 3 min of notice
+		}
 		c.lab.Shortages(Shortage{SpotOnly: true})
 		c.pass(24 * time.Hour)
-		want := []int{29, 45, 480} // pull and start of 9 s and 20 s; the deadline; a look after 5 min and 3 min of notice
-		for i, b := range c.lab.Bills() {
-			if b.Seconds != want[i] || b.To.IsZero() {
-				t.Errorf("bill %d is %d s, want %d", i, b.Seconds, want[i])
+		bills := c.lab.Bills()
+		for _, b := range bills {
+			if b.Seconds != want[b.Group] || b.To.IsZero() {
+				t.Errorf("bill %+v, want %d s", b, want[b.Group])
 			}
+		}
+		if len(bills) != len(want) {
+			t.Errorf("%d bills, want %d", len(bills), len(want))
 		}
 	})
 }

@@ -25,7 +25,11 @@ func (c *cloud) logLines(id string, args ...string) []string {
 func TestE43Logs(t *testing.T) {
 	c := row(t)
 	id := c.running(counts.in("Container.1")...)
-	c.until("the lines are there", time.Minute, func() bool { return len(c.logLines(id)) > 0 })
+	lastIs := func(c *cloud, id, want string) {
+		c.t.Helper()
+		c.until("the last line is there", time.Minute, func() bool { return slices.Equal(c.logLines(id, "Tail", "1"), []string{want}) })
+	}
+	lastIs(c, id, "2500")
 	tail := func(want int, args ...string) {
 		t.Helper()
 		lines := c.logLines(id, args...)
@@ -69,7 +73,7 @@ func TestE43Logs(t *testing.T) {
 	})
 	c.each("1 MB", func(c *cloud) {
 		id := c.running(shouts.in("Container.1")...)
-		c.until("the lines are there", time.Minute, func() bool { return len(c.logLines(id, "Tail", "1")) > 0 })
+		lastIs(c, id, "2000"+filler)
 		a := c.ok("DescribeContainerLog", "ContainerGroupId", id, "ContainerName", "main", "Tail", "2000")
 		if n := len(a.Content); n > 1<<20 || n < 1<<20-1000 || !strings.HasSuffix(a.Content, "2000"+filler+"\n") {
 			c.t.Errorf("%d bytes, want the newest 1 MB", n)
