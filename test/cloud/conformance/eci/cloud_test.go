@@ -107,8 +107,11 @@ func part(t *testing.T, name, need string, s settings, do func(c *cloud)) {
 	})
 }
 
-// rows is how many rows the table has.
+// rows is how many rows the table has. Those elsewhere are of commands in containers
+// and their usage, which the emulator does not serve.
 const rows = 53
+
+var elsewhere = []string{"E45", "E46"}
 
 // ledger is which rows ran and what was left out.
 type ledger struct {
@@ -146,11 +149,14 @@ func (l *ledger) report() error {
 	var unknown []string
 	for i := range rows {
 		id := fmt.Sprintf("E%02d", i+1)
-		if !l.rows[id] && !strings.Contains(out, "Test"+id) {
+		if !l.rows[id] && !strings.Contains(out, "Test"+id) && !slices.Contains(elsewhere, id) {
 			unknown = append(unknown, id)
 		}
 	}
 	fmt.Fprintf(os.Stderr, "rows that ran: %d of %d\n", len(l.rows), rows)
+	if len(elsewhere) > 0 {
+		fmt.Fprintf(os.Stderr, "rows without a test: %s\n", strings.Join(elsewhere, ", "))
+	}
 	if len(l.missing) > 0 {
 		fmt.Fprintf(os.Stderr, "left out, for the service has no lab: %d\n  %s\n", len(l.missing), out)
 	}
