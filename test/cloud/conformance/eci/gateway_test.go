@@ -46,6 +46,14 @@ func TestE02QueryAndFormTogether(t *testing.T) {
 		members: c.members("DescribeContainerGroups", "Status", "Running"), inBody: []string{"Status"},
 		unsigned: func(m url.Values) { m.Set("Status", "Failed") },
 	}), 400, "SignatureDoesNotMatch")
+	part(t, "a proxy with short URLs", "a setting", settings{maxURL: 2000}, func(c *cloud) {
+		long := c.members("CreateContainerGroup", c.small("Container.1.Arg.1", strings.Repeat("x", 2000))...)
+		if a := c.send(message{members: long}); a.status/100 != 4 {
+			t.Errorf("a long URL: answer %d %s", a.status, a.raw)
+		}
+		long.Set("SignatureNonce", nonce())
+		c.mustSucceed(c.send(message{members: long, inBody: []string{"Container.1.Arg.1"}}))
+	})
 }
 
 func TestE03Signature(t *testing.T) {
