@@ -46,6 +46,16 @@ func text(v any) string {
 	return string(b)
 }
 
+// decode is a JSON object.
+func decode(t *testing.T, raw string) map[string]any {
+	t.Helper()
+	var v map[string]any
+	if err := json.Unmarshal([]byte(raw), &v); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
 // podStatus is the PodStatus of a group in DescribeContainerGroupStatus.
 func (c *cloud) podStatus(id string) any {
 	c.t.Helper()

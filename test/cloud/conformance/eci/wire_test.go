@@ -99,6 +99,11 @@ type answer struct {
 		Zones    []string
 	}
 	Attributes   map[string]float64
+	Records      []record
+	MonitorDatas []struct {
+		ContainerGroupID string `json:"ContainerGroupId"`
+		Records          []record
+	}
 	ImageCacheID string `json:"ImageCacheId"`
 	ImageCaches  []imageCache
 	PriceInfo    struct {
@@ -189,6 +194,11 @@ type containerState struct {
 	State, Reason, Message string
 	ExitCode               *int
 	StartTime, FinishTime  string
+}
+
+type record struct {
+	Timestamp string
+	CPU       struct{ Limit float64 }
 }
 
 type imageCache struct {
