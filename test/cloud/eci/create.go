@@ -88,7 +88,8 @@ func (s *Server) create(c *call) (map[string]any, *apiError) {
 		}
 		g.live = live
 		s.groups[g.id] = g
-		s.watch(g)
+		s.setDeadline(g)
+		s.enterMarket(g)
 		c.target = g.id
 		return map[string]any{"ContainerGroupId": g.id}, nil
 	})
@@ -97,7 +98,7 @@ func (s *Server) create(c *call) (map[string]any, *apiError) {
 // newGroup finds size, place, machine and address of a group.
 func (s *Server) newGroup(c *call) (*group, *apiError) {
 	req := c.members
-	if s.arrears {
+	if s.debt != nil {
 		return nil, publishedRefusal(c.action, "Account.Arrearage")
 	}
 	region, _ := s.region(req.str("RegionId"))
@@ -108,7 +109,7 @@ func (s *Server) newGroup(c *call) (*group, *apiError) {
 	g := &group{
 		id: newID("eci"), eni: newID("eni"), req: req, region: region.ID,
 		securityGroup: place.securityGroup, grace: s.opts.GracePeriod,
-		spot: req.str("SpotStrategy") != "" && req.str("SpotStrategy") != "NoSpot",
+		spot: wantsSpot(req), tags: tagsOf(req.list("Tag")),
 	}
 	if req.has("TerminationGracePeriodSeconds") {
 		g.grace = time.Duration(req.integer("TerminationGracePeriodSeconds")) * time.Second
@@ -139,6 +140,11 @@ func (s *Server) newGroup(c *call) (*group, *apiError) {
 	}
 	s.takeInternetAddress(g)
 	g.spec = g.simSpec(failure)
+	g.spec.Images, err = s.cachedImages(g)
+	if err != nil {
+		g.subnet.release(g.ip, g.id)
+		return nil, err
+	}
 	return g, nil
 }
 
@@ -171,9 +177,15 @@ func candidateSizes(req *member, spot bool) ([]candidate, *apiError) {
 // shortage lets the call pass and returns how scheduling will fail.
 func (s *Server) findMachine(g *group, subnets []*subnet, sizes []candidate) (*sim.ScheduleFailure, *apiError) {
 	var late *sim.ScheduleFailure
+	dear := false
 	for _, n := range subnets {
 		for _, c := range sizes {
-			short := s.shortage(g, n.ZoneID, c.instanceType)
+			l := lotOf(g.req, g.region, n.ZoneID, c.instanceType, c.size, g.spot)
+			if !s.market.affordable(l) {
+				dear = true
+				continue
+			}
+			short := s.market.shortage(l)
 			if short == nil {
 				g.subnet, g.instanceType, g.size = n, c.instanceType, c.size
 				return nil, nil
@@ -188,21 +200,13 @@ func (s *Server) findMachine(g *group, subnets []*subnet, sizes []candidate) (*s
 			}
 		}
 	}
-	if late == nil {
+	switch {
+	case late == nil && dear:
+		return nil, publishedRefusal("CreateContainerGroup", "Spot.NotMatched", "The SpotPriceLimit is below the market price")
+	case late == nil:
 		return nil, publishedRefusal("CreateContainerGroup", "OperationDenied.NoStock")
 	}
 	return late, nil
-}
-
-func (s *Server) shortage(g *group, zone, instanceType string) *Shortage {
-	for i := range s.shortages {
-		sh := &s.shortages[i]
-		if (sh.RegionID == "" || sh.RegionID == g.region) && (sh.ZoneID == "" || sh.ZoneID == zone) &&
-			(sh.InstanceType == "" || sh.InstanceType == instanceType) && (!sh.SpotOnly || g.spot) {
-			return sh
-		}
-	}
-	return nil
 }
 
 // takeAddress gets the group's address from its vSwitch, or from the next one
@@ -262,7 +266,6 @@ func checkGroup(req *member) *apiError {
 	}{
 		{"RestartPolicy", []string{"Always", "OnFailure", "Never"}},
 		{"DnsPolicy", []string{"None", "Default"}},
-		{"SpotStrategy", []string{"NoSpot", "SpotAsPriceGo", "SpotWithPriceLimit"}},
 		{"ScheduleStrategy", []string{"VSwitchOrdered", "VSwitchRandom"}},
 		{"CpuArchitecture", []string{"AMD64", "ARM64"}},
 		{"SpotDuration", []string{"0", "1"}},
@@ -271,8 +274,8 @@ func checkGroup(req *member) *apiError {
 			return err
 		}
 	}
-	if req.str("SpotStrategy") == "SpotWithPriceLimit" && req.number("SpotPriceLimit") <= 0 {
-		return missingParameter("SpotPriceLimit")
+	if err := checkSpot(req, ""); err != nil {
+		return err
 	}
 	if req.integer("TerminationGracePeriodSeconds") < 0 {
 		return invalidParameter("TerminationGracePeriodSeconds must not be negative.")
@@ -290,15 +293,8 @@ func checkGroup(req *member) *apiError {
 			return err
 		}
 	}
-	for _, cred := range req.list("ImageRegistryCredential") {
-		for _, name := range []string{"Server", "UserName", "Password"} {
-			if cred.str(name) == "" {
-				return missingParameter(cred.path + "." + name)
-			}
-		}
-		if strings.Contains(cred.str("Server"), "://") {
-			return invalidParameter("%s.Server must be a host name without a scheme.", cred.path)
-		}
+	if err := checkCredentials(req.list("ImageRegistryCredential")); err != nil {
+		return err
 	}
 	volumes, err := checkVolumes(req.list("Volume"))
 	if err != nil {
@@ -313,6 +309,20 @@ func checkGroup(req *member) *apiError {
 			return publishedRefusal("CreateContainerGroup", "InvalidParameter.DuplicatedName")
 		}
 		names[c.str("Name")] = true
+	}
+	return nil
+}
+
+func checkCredentials(list []*member) *apiError {
+	for _, cred := range list {
+		for _, name := range []string{"Server", "UserName", "Password"} {
+			if cred.str(name) == "" {
+				return missingParameter(cred.path + "." + name)
+			}
+		}
+		if strings.Contains(cred.str("Server"), "://") {
+			return invalidParameter("%s.Server must be a host name without a scheme.", cred.path)
+		}
 	}
 	return nil
 }

@@ -12,7 +12,7 @@ import (
 // group is one container group of the account.
 type group struct {
 	id, eni, region string
-	req             *member // as it was created; not changed
+	req             *member // as it was created and last updated; not changed
 	subnet          *subnet
 	ip              netip.Addr
 	internetIP      string
@@ -22,7 +22,8 @@ type group struct {
 	spot            bool
 	grace           time.Duration
 	deadline        time.Duration // from the start on; zero is none
-	overdue         bool          // the deadline has ended it
+	tags            []keyValue
+	updating        bool // what the simulation calls a restart is an update
 	spec            sim.Spec
 	live            *sim.Group
 }
@@ -37,14 +38,19 @@ func (g *group) snapshot() sim.State {
 // phase is the published phase; a cheap part of snapshot.
 func (g *group) phase() sim.Phase { return g.published(g.live.Phase()) }
 
-// published is Failed for what the simulation calls Expired because the
-// deadline has ended it: Expired groups are those of spot and of arrears.
+// updating is the published phase of a group whose containers are replaced.
+const updating sim.Phase = "Updating"
+
 func (g *group) published(p sim.Phase) sim.Phase {
-	if g.overdue && p == sim.Expired {
-		return sim.Failed
+	if g.updating && p == sim.Restarting {
+		return updating
 	}
 	return p
 }
+
+// definition is the request that a state of a group carries out. It may be older
+// than the group's own while an update is under way.
+func definition(st sim.State) *member { return st.Spec.Definition.(*member) }
 
 // retention of ended groups: all for an hour, then the newest hundred of each
 // region; groups that were never scheduled for a day.
@@ -100,10 +106,10 @@ func (g *group) simSpec(failure *sim.ScheduleFailure) sim.Spec {
 		Cloud: cloudName, ID: g.id, Name: g.req.str("ContainerGroupName"), Region: g.region,
 		Tags: map[string]string{}, CPU: g.size.cpu, MemoryGiB: g.size.gib, Spot: g.spot,
 		RestartPolicy:   sim.RestartPolicy(g.restartPolicy()),
-		ScheduleFailure: failure,
+		ScheduleFailure: failure, Definition: g.req,
 	}
-	for _, t := range g.req.list("Tag") {
-		s.Tags[t.str("Key")] = t.str("Value")
+	for _, t := range g.tags {
+		s.Tags[t.Key] = t.Value
 	}
 	for _, c := range g.req.list("InitContainer") {
 		s.InitContainers = append(s.InitContainers, g.simContainer(c))

@@ -56,14 +56,7 @@ func (g *group) matches(req *member) bool {
 			return false
 		}
 	}
-	for _, want := range req.list("Tag") {
-		if !slices.ContainsFunc(g.req.list("Tag"), func(t *member) bool {
-			return t.str("Key") == want.str("Key") && (!want.has("Value") || t.str("Value") == want.str("Value"))
-		}) {
-			return false
-		}
-	}
-	return true
+	return tagged(g.tags, req.list("Tag"))
 }
 
 // page cuts one page out of the groups and returns the token of the next one,

@@ -74,11 +74,12 @@ func (m *member) number(path string) float64 {
 func (m *member) boolean(path string) bool { return m.str(path) == "true" }
 
 // list returns the elements of a repeated member, in order.
-func (m *member) list(path string) []*member {
-	n := m.get(path)
+func (m *member) list(path string) []*member { return m.get(path).elements() }
+
+func (m *member) elements() []*member {
 	var out []*member
 	for i := 1; ; i++ {
-		e := n.children[strconv.Itoa(i)]
+		e := m.children[strconv.Itoa(i)]
 		if e == nil {
 			return out
 		}
@@ -173,9 +174,13 @@ func (s *memberMeta) checkScalar(m *member) *apiError {
 	size, what := 0.0, "value"
 	switch s.Type {
 	case "integer":
-		n, err := strconv.ParseInt(m.value, 10, 64)
+		bits := 64
+		if s.Format == "int32" {
+			bits = 32
+		}
+		n, err := strconv.ParseInt(m.value, 10, bits)
 		if err != nil {
-			return invalidParameter("%s must be an integer, not %q.", m.path, clip(m.value))
+			return invalidParameter("%s must be an integer of %d bits, not %q.", m.path, bits, clip(m.value))
 		}
 		size = float64(n)
 	case "number":

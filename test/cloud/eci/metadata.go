@@ -41,7 +41,8 @@ type publishedError struct {
 // memberMeta is the published shape of one request member.
 type memberMeta struct {
 	Path     string   `json:"path"`
-	Type     string   `json:"type"` // string, integer, number, boolean, array; "" for a struct
+	Type     string   `json:"type"` // string, integer, number, boolean, array, object; "" for a struct
+	Format   string   `json:"format"`
 	Required bool     `json:"required"`
 	MaxItems int      `json:"maxItems"`
 	Maximum  string   `json:"maximum"` // of the value, or of a string's length
@@ -62,7 +63,13 @@ type facts struct {
 	Sizes       struct{ Table sizeTableJSON } `json:"spec_vcpu_gib"`
 	SpotSizes   struct{ Table sizeTableJSON } `json:"spec_spot_vcpu_gib"`
 	Default     struct{ VCPU, GiB float64 }   `json:"default_spec"`
-	Limits      struct {
+	Prices      struct {
+		CNY struct {
+			VCPU float64 `json:"vcpu_second"`
+			GiB  float64 `json:"gib_second"`
+		}
+	} `json:"prices"`
+	Limits struct {
 		Containers       int `json:"containers_per_group"`
 		Volumes          int `json:"volumes_per_group"`
 		Tags             int `json:"tags"`
@@ -152,7 +159,10 @@ func (m *memberMeta) add(member *memberMeta) error {
 	if member.Type == "array" != strings.HasSuffix(member.Path, ".N") {
 		return fmt.Errorf("member %s is of type %s", member.Path, member.Type)
 	}
-	at.Path, at.Type, at.Required = member.Path, member.Type, member.Required
+	at.Path, at.Type, at.Format, at.Required = member.Path, member.Type, member.Format, member.Required
+	if at.Type == "object" {
+		at.Type = ""
+	}
 	at.MaxItems, at.Maximum, at.Minimum, at.Enum = member.MaxItems, member.Maximum, member.Minimum, member.Enum
 	if at.Type == "array" && at.item == nil {
 		at.item = &memberMeta{Path: member.Path}

@@ -52,6 +52,7 @@ func (s *Server) restart(c *call) (map[string]any, *apiError) {
 		if err := g.live.Restart(g.grace); errors.Is(err, sim.ErrBusy) || errors.Is(err, sim.ErrPhase) {
 			return nil, publishedRefusal(c.action, "IncorrectStatus", "The container group is "+string(g.phase())+"; only a Pending or Running one can be restarted.")
 		}
+		g.updating = false
 		return map[string]any{}, nil
 	})
 }
@@ -72,7 +73,7 @@ func (s *Server) describeRegions(c *call) (map[string]any, *apiError) {
 func (s *Server) listUsage(c *call) (map[string]any, *apiError) {
 	attributes := map[string]any{
 		"UsedCpu":            s.usedCPU(c.members.str("RegionId")),
-		"MaxImageCacheCount": 50, "UsedImageCacheCount": 0,
+		"MaxImageCacheCount": s.opts.MaxImageCaches, "UsedImageCacheCount": s.usedCaches(c.members.str("RegionId")),
 	}
 	if s.opts.MaxCPU > 0 {
 		attributes["MaxCpu"] = s.opts.MaxCPU

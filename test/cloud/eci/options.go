@@ -54,11 +54,26 @@ type Options struct {
 	// not published.
 	MetricPeriod, MetricDelay time.Duration
 	// MissingGroup answers Delete, Restart and Log of an unknown group; zero is
+	// MissingGroup answers calls that change or read one unknown group; zero is
 	// 400 InvalidParameter.
 	MissingGroup struct {
 		Status int
 		Code   string
 	}
+	// SpotShare is the price of spot machines as a part of the ordinary price,
+	// where SetSpotPrices says nothing else; zero is 0.2.
+	SpotShare float64
+	// SpotNotice is the time from SpotToBeReleased to the end of a spot group. Two
+	// vendor pages say about 3 and 5 minutes; zero is 3.
+	SpotNotice time.Duration
+	// ArrearsGrace is how long groups outlive an outstanding payment; zero is for
+	// ever.
+	ArrearsGrace time.Duration
+	// SnapshotTime is how long the snapshot of an image cache takes once its
+	// images are pulled; zero takes none.
+	SnapshotTime time.Duration
+	// MaxImageCaches is the account's quota of image caches per region; zero is 50.
+	MaxImageCaches int
 }
 
 // AccessKey is one key pair of the account.
@@ -122,18 +137,6 @@ func LimitRates() Rates {
 	return r
 }
 
-// Shortage is a lack of machines. Empty members match everything.
-type Shortage struct {
-	RegionID, ZoneID, InstanceType string
-	// SpotOnly leaves groups that are not spot alone.
-	SpotOnly bool
-	// Late lets the create call pass and ends the group in ScheduleFailed;
-	// otherwise the call answers 403 OperationDenied.NoStock.
-	Late bool
-	// Reason of a late failure; empty is NoStock.
-	Reason string
-}
-
 func (o *Options) setDefaults() {
 	def := func(d *time.Duration, v time.Duration) {
 		if *d == 0 {
@@ -145,6 +148,13 @@ func (o *Options) setDefaults() {
 	def(&o.TokenRetention, 24*time.Hour)
 	def(&o.GracePeriod, 30*time.Second)
 	def(&o.MetricPeriod, 15*time.Second)
+	def(&o.SpotNotice, 3*time.Minute)
+	if o.SpotShare == 0 {
+		o.SpotShare = 0.2
+	}
+	if o.MaxImageCaches == 0 {
+		o.MaxImageCaches = 50
+	}
 	if o.Rates.Code == "" {
 		o.Rates.Code = "Throttling.User"
 	}

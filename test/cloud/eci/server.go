@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/autoburst/autoburst/test/cloud/sim"
@@ -34,17 +35,16 @@ type Server struct {
 	gate   gate // keys, nonces, rates
 	faults faults
 	hooks  sim.Hooks
+	market market
 
-	mu        sync.Mutex // guards what follows, and orders changes
-	groups    map[string]*group
-	subnets   map[string]*subnet
-	tokens    map[string]tokenUse
-	shortages []Shortage
-	arrears   bool
-	closed    bool
+	mu      sync.Mutex // guards what follows, and orders changes
+	groups  map[string]*group
+	caches  map[string]*imageCache
+	subnets map[string]*subnet
+	tokens  map[string]tokenUse
+	debt    *atomic.Bool // an outstanding payment, true until it is paid; nil is none
 
-	serving sync.WaitGroup // the listeners, and the watches of deadlines
-	closing chan struct{}
+	serving sync.WaitGroup // the listeners
 	http    *http.Server
 }
 
@@ -58,10 +58,11 @@ func NewServer(o Options) *Server {
 	s := &Server{
 		opts:    o,
 		fleet:   sim.NewFleet(o.Sim),
+		market:  market{share: o.SpotShare},
 		groups:  map[string]*group{},
+		caches:  map[string]*imageCache{},
 		subnets: map[string]*subnet{},
 		tokens:  map[string]tokenUse{},
-		closing: make(chan struct{}),
 	}
 	for _, r := range o.Regions {
 		for _, v := range r.VSwitches {
@@ -91,12 +92,6 @@ func (s *Server) Start(l net.Listener) {
 // Close stops serving and ends all processes. The record stays readable.
 func (s *Server) Close() error {
 	err := s.http.Close()
-	s.mu.Lock()
-	if !s.closed {
-		s.closed = true
-		close(s.closing)
-	}
-	s.mu.Unlock()
 	s.serving.Wait()
 	s.fleet.Close()
 	if err != nil && !errors.Is(err, net.ErrClosed) {
@@ -109,12 +104,7 @@ func (s *Server) Close() error {
 func (s *Server) Fleet() *sim.Fleet { return s.fleet }
 
 // Record is the cloud's billing record.
-func (s *Server) Record() sim.Record {
-	s.mu.Lock()
-	s.endOverdue()
-	s.mu.Unlock()
-	return s.fleet.Record()
-}
+func (s *Server) Record() sim.Record { return s.fleet.Record() }
 
 // Inject adds a fault. Faults apply in the order of their injection.
 func (s *Server) Inject(f Fault) { s.faults.add(f) }
@@ -125,26 +115,12 @@ func (s *Server) ClearFaults() { s.faults.clear() }
 // Hook has a function called on the way of admitted calls, until remove.
 func (s *Server) Hook(h sim.Hook) (remove func()) { return s.hooks.Hook(h) }
 
-// SetShortages replaces the shortages of machines.
-func (s *Server) SetShortages(list ...Shortage) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.shortages = list
-}
-
 // SetMaxCPU replaces the account's vCPU quota per region; zero is no quota. Groups
 // above it stay.
 func (s *Server) SetMaxCPU(vcpus float64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.opts.MaxCPU = vcpus
-}
-
-// SetArrears says whether the account has an outstanding payment.
-func (s *Server) SetArrears(on bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.arrears = on
 }
 
 // SetRates replaces the flow control.
@@ -165,15 +141,14 @@ type call struct {
 
 // changing are the actions that the record keeps.
 var changing = map[string]bool{
-	"CreateContainerGroup": true, "DeleteContainerGroup": true, "RestartContainerGroup": true,
+	"CreateContainerGroup": true, "DeleteContainerGroup": true, "RestartContainerGroup": true, "UpdateContainerGroup": true,
+	"CreateImageCache": true, "UpdateImageCache": true, "DeleteImageCache": true,
+	"TagResources": true, "UntagResources": true,
 }
 
 // ServeHTTP answers one call, and the billing record at sim.BillingPath.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == sim.BillingPath {
-		s.mu.Lock()
-		s.endOverdue()
-		s.mu.Unlock()
 		s.fleet.ServeBilling(w, r)
 		return
 	}
@@ -278,8 +253,8 @@ func (s *Server) act(c *call) (map[string]any, *apiError) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.endOverdue()
 	s.forgetEnded()
+	s.settleCaches()
 	return handlers[c.action](s, c)
 }
 
@@ -289,10 +264,20 @@ var handlers = map[string]func(*Server, *call) (map[string]any, *apiError){
 	"CreateContainerGroup":         (*Server).create,
 	"DeleteContainerGroup":         (*Server).remove,
 	"RestartContainerGroup":        (*Server).restart,
+	"UpdateContainerGroup":         (*Server).update,
 	"DescribeContainerGroups":      (*Server).describeGroups,
 	"DescribeContainerGroupStatus": (*Server).describeStatus,
 	"DescribeContainerGroupEvents": (*Server).describeEvents,
 	"DescribeContainerLog":         (*Server).describeLog,
+	"DescribeContainerGroupPrice":  (*Server).describePrice,
+	"DescribeAvailableResource":    (*Server).describeAvailable,
+	"CreateImageCache":             (*Server).createCache,
+	"UpdateImageCache":             (*Server).updateCache,
+	"DeleteImageCache":             (*Server).removeCache,
+	"DescribeImageCaches":          (*Server).describeCaches,
+	"TagResources":                 (*Server).tagResources,
+	"UntagResources":               (*Server).untagResources,
+	"ListTagResources":             (*Server).listTagResources,
 	"DescribeRegions":              (*Server).describeRegions,
 	"ListUsage":                    (*Server).listUsage,
 

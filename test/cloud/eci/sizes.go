@@ -105,9 +105,16 @@ func groupSize(req *member, spot bool) (size, *apiError) {
 	if want.cpu == 0 && want.gib == 0 {
 		want = size{facts.Default.VCPU, facts.Default.GiB}
 	}
+	return offeredSize(want, spot)
+}
+
+// offeredSize is the smallest size on offer that holds the wanted one.
+func offeredSize(want size, spot bool) (size, *apiError) {
+	const action = "CreateContainerGroup"
 	if spot && want.cpu < 2 {
 		return size{}, publishedRefusal(action, "InvalidSpotCpuMemorySpec")
 	}
+	facts := published().facts
 	table := facts.Sizes.Table
 	if spot && want.cpu <= 16 {
 		table = facts.SpotSizes.Table

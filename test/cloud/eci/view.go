@@ -155,16 +155,16 @@ type securityView struct{ Sysctls []nameValue }
 
 // view is the group in a state as DescribeContainerGroups shows it.
 func (g *group) view(st sim.State, withEvents bool) groupView {
-	req := g.req
+	req := definition(st)
 	v := groupView{
 		ContainerGroupID: g.id, ContainerGroupName: req.str("ContainerGroupName"), RegionID: g.region,
 		ZoneID: g.subnet.ZoneID, VpcID: g.subnet.VpcID, VSwitchID: g.subnet.ID, SecurityGroupID: g.securityGroup,
-		Status: string(st.Phase), RestartPolicy: g.restartPolicy(), CPU: g.size.cpu, Memory: g.size.gib,
+		Status: string(st.Phase), RestartPolicy: string(st.Spec.RestartPolicy), CPU: st.Spec.CPU, Memory: st.Spec.MemoryGiB,
 		InstanceType: g.instanceType, CreationTime: wireTime(st.Created), SpotStrategy: "NoSpot",
 		SpotPriceLimit: req.number("SpotPriceLimit"), EphemeralStorage: req.integer("EphemeralStorage"),
 		ResourceGroupID: req.str("ResourceGroupId"), RAMRoleName: req.str("RamRoleName"),
 		DNSPolicy: req.str("DnsPolicy"), ComputeCategory: req.str("ComputeCategory.1"),
-		Tags: []keyValue{}, Containers: []containerView{}, InitContainers: []containerView{},
+		Tags: append([]keyValue{}, g.tags...), Containers: []containerView{}, InitContainers: []containerView{},
 		Volumes: []volumeView{}, Events: []eventView{}, HostAliases: []hostAliasView{},
 	}
 	if g.spot {
@@ -180,9 +180,6 @@ func (g *group) view(st sim.State, withEvents bool) groupView {
 		v.FailedTime = wireTime(st.Finished)
 	case sim.Expired:
 		v.ExpiredTime = wireTime(st.Finished)
-	}
-	for _, t := range req.list("Tag") {
-		v.Tags = append(v.Tags, keyValue{t.str("Key"), t.str("Value")})
 	}
 	for i, c := range req.list("InitContainer") {
 		cv := newContainerView(c, st.InitContainers[i])

@@ -107,7 +107,7 @@ func TestE07UnknownActionAndVersion(t *testing.T) {
 	c := newClient(t)
 	c.refused(404, "InvalidApi.NotFound", "DescribeEverything")
 	c.refused(404, "InvalidApi.NotFound", "DescribeRegions", "Version", "2017-01-01")
-	c.refused(501, "EmulatorNotImplemented", "CreateImageCache")
+	c.refused(501, "EmulatorNotImplemented", "CreateDataCache")
 }
 
 func TestE08MissingMembers(t *testing.T) {

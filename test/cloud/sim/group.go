@@ -58,7 +58,7 @@ func newGroup(f *Fleet, s Spec) *Group {
 	now := f.clock.Now()
 	g := &Group{
 		fleet: f, id: s.ID, created: now, done: make(chan struct{}),
-		spec: s, phase: Scheduling, changed: now, pulled: map[string]bool{},
+		spec: s, phase: Scheduling, changed: now, pulled: s.onMachine(),
 	}
 	g.makeContainers()
 	return g
@@ -172,7 +172,12 @@ func (g *Group) Restart(grace time.Duration) error {
 // Replace gives the group another definition of the same id. The containers of
 // a living group are restarted in place as by Restart; an ended or stopped
 // group is deployed anew.
-func (g *Group) Replace(s Spec, grace time.Duration) error {
+func (g *Group) Replace(s Spec, grace time.Duration) error { return g.replace(s, grace, true) }
+
+// Update is Replace for a living group only. An ended one stays as it is.
+func (g *Group) Update(s Spec, grace time.Duration) error { return g.replace(s, grace, false) }
+
+func (g *Group) replace(s Spec, grace time.Duration, ended bool) error {
 	if err := s.validate(); err != nil {
 		return err
 	}
@@ -183,7 +188,7 @@ func (g *Group) Replace(s Spec, grace time.Duration) error {
 	g.lock()
 	defer g.unlock()
 	switch {
-	case g.phase == Deleted:
+	case g.phase == Deleted, g.phase.Ended() && !ended:
 		return fmt.Errorf("replace %s, which is %s: %w", g.id, g.phase, ErrPhase)
 	case g.phase.Ended():
 		g.spec = s
@@ -210,7 +215,7 @@ func (g *Group) Stop(grace time.Duration) error {
 	case Deleted:
 		return fmt.Errorf("stop %s, which is %s: %w", g.id, g.phase, ErrPhase)
 	}
-	g.wind(Stopping, grace, func(now time.Time) {
+	g.wind(g.fleet.clock.Now(), Stopping, grace, func(now time.Time) {
 		g.after(now, g.fleet.cfg.Timing.Stop, func(now time.Time) { g.finish(now, Stopped) })
 	})
 	return nil
@@ -245,7 +250,7 @@ func (g *Group) Delete(grace time.Duration) error {
 	case Deleted:
 		return fmt.Errorf("delete %s, which is %s: %w", g.id, g.phase, ErrPhase)
 	}
-	g.wind(Terminating, grace, func(now time.Time) {
+	g.wind(g.fleet.clock.Now(), Terminating, grace, func(now time.Time) {
 		g.after(now, g.fleet.cfg.Timing.Stop, g.remove)
 	})
 	return nil
@@ -270,11 +275,7 @@ func (g *Group) Expire(reason, message string) error {
 	if g.phase.Ended() || g.phase == Terminating {
 		return fmt.Errorf("expire %s, which is %s: %w", g.id, g.phase, ErrPhase)
 	}
-	g.wind(Terminating, 0, func(now time.Time) {
-		g.reason, g.message = reason, message
-		g.event(now, Warning, reason, message, "")
-		g.finish(now, Expired)
-	})
+	g.terminateAs(g.fleet.clock.Now(), Expired, reason, message)
 	return nil
 }
 
@@ -353,6 +354,12 @@ func (g *Group) after(now time.Time, d time.Duration, do func(now time.Time)) {
 	heap.Push(&g.queue, task{at: now.Add(d), sequence: g.sequence, do: do})
 }
 
+// dropPlans forgets what the group would do next, but no alarm.
+func (g *Group) dropPlans() {
+	g.queue = slices.DeleteFunc(g.queue, func(t task) bool { return !t.alarm })
+	heap.Init(&g.queue)
+}
+
 func (g *Group) touch(now time.Time) { g.changed = now }
 
 func (g *Group) setPhase(now time.Time, p Phase) {
@@ -383,6 +390,7 @@ type task struct {
 	at       time.Time
 	sequence int // keeps the order of tasks of the same time
 	do       func(now time.Time)
+	alarm    bool // of Group.Alarm: it outlives a stop of the processes
 }
 
 type taskQueue []task

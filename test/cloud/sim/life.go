@@ -15,7 +15,7 @@ func (g *Group) deploy(now time.Time) {
 	g.queue, g.stopped = nil, nil
 	g.reason, g.message = "", ""
 	g.scheduled, g.started, g.finished = time.Time{}, time.Time{}, time.Time{}
-	g.pulled = map[string]bool{}
+	g.pulled = g.spec.onMachine()
 	g.makeContainers()
 	g.phase = Scheduling
 	g.touch(now)
@@ -268,6 +268,24 @@ func (g *Group) finish(now time.Time, p Phase) {
 	g.setPhase(now, p)
 }
 
+// terminateAs kills all processes and ends the group in a phase of its own.
+func (g *Group) terminateAs(now time.Time, p Phase, reason, message string) {
+	g.wind(now, Terminating, 0, func(now time.Time) {
+		g.reason, g.message = reason, message
+		g.event(now, Warning, reason, message, "")
+		g.finish(now, p)
+	})
+}
+
+// rebill goes on with another size from now on, where a machine is billed.
+func (g *Group) rebill(now time.Time, to Spec) {
+	if g.bill == nil || (g.spec.CPU == to.CPU && g.spec.MemoryGiB == to.MemoryGiB) {
+		return
+	}
+	g.fleet.ledger.close(g.bill, now)
+	g.bill = g.fleet.ledger.open(to, now)
+}
+
 func (g *Group) remove(now time.Time) {
 	for _, c := range g.all() {
 		if c.host != nil {
@@ -284,9 +302,10 @@ func (g *Group) remove(now time.Time) {
 // is nil.
 func (g *Group) restart(grace time.Duration, spec *Spec) {
 	g.restarts++
-	g.wind(Restarting, grace, func(now time.Time) {
+	g.wind(g.fleet.clock.Now(), Restarting, grace, func(now time.Time) {
 		g.after(now, g.fleet.cfg.Timing.Restart, func(now time.Time) {
 			if spec != nil {
+				g.rebill(now, *spec)
 				g.spec = *spec
 				g.carryOver()
 			}
@@ -316,9 +335,8 @@ func (g *Group) carryOver() {
 
 // wind stops all processes: preStop, SIGTERM, and SIGKILL when grace is over.
 // then is called when none is left.
-func (g *Group) wind(p Phase, grace time.Duration, then func(now time.Time)) {
-	now := g.fleet.clock.Now()
-	g.queue = nil
+func (g *Group) wind(now time.Time, p Phase, grace time.Duration, then func(now time.Time)) {
+	g.dropPlans()
 	g.setPhase(now, p)
 	g.touch(now)
 	g.stopped, g.grace = then, grace
@@ -370,7 +388,7 @@ func (g *Group) checkStopped(now time.Time) {
 		return
 	}
 	g.stopped = nil
-	g.queue = nil
+	g.dropPlans()
 	then(now)
 }
 

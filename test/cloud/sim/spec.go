@@ -47,6 +47,12 @@ type Spec struct {
 	InitContainers []Container
 	Containers     []Container
 
+	// Images are on the machine from the start and are not pulled.
+	Images []string
+	// Definition is the cloud's own form of the Spec. The simulation hands it
+	// back with the Spec and does not look at it; it must not be changed.
+	Definition any
+
 	// ScheduleFailure, if set, ends scheduling in ScheduleFailed.
 	ScheduleFailure *ScheduleFailure
 }
@@ -87,6 +93,7 @@ func (s Spec) clone() Spec {
 	s.Tags = maps.Clone(s.Tags)
 	s.InitContainers = cloneContainers(s.InitContainers)
 	s.Containers = cloneContainers(s.Containers)
+	s.Images = slices.Clone(s.Images)
 	if s.ScheduleFailure != nil {
 		f := *s.ScheduleFailure
 		s.ScheduleFailure = &f
@@ -104,6 +111,15 @@ func cloneContainers(in []Container) []Container {
 		out[i].Liveness, out[i].Readiness = out[i].Liveness.clone(), out[i].Readiness.clone()
 	}
 	return out
+}
+
+// onMachine are the images that a new machine has.
+func (s Spec) onMachine() map[string]bool {
+	on := map[string]bool{}
+	for _, image := range s.Images {
+		on[image] = true
+	}
+	return on
 }
 
 // validate reports what makes s impossible to run. A cloud checks its request
