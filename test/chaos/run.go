@@ -209,35 +209,43 @@ func (b *bed) round(ctx context.Context, r Round) error {
 		if s.After != Now && !b.recorder.await(ctx, s.After, s.Of, pointBound) {
 			late = " (that did not happen in time)"
 		}
-		fmt.Fprintf(&b.steps, "  %s %s%s\n", clockTime(time.Now()), s, late)
-		b.done[s.Do]++
-		if err := b.step(ctx, s); err != nil {
+		fmt.Fprintf(&b.steps, "  %s %s%s", clockTime(time.Now()), s, late)
+		done, err := b.step(ctx, s)
+		if done {
+			b.done[s.Do]++
+		} else {
+			b.steps.WriteString(" (left out: there was nothing to do it to)")
+		}
+		b.steps.WriteByte('\n')
+		if err != nil {
 			return fmt.Errorf("%s: %w", s, err)
 		}
 	}
 	return b.failed()
 }
 
-func (b *bed) step(ctx context.Context, s Step) error {
+// step does what a step says. False means that what the step is about was not there.
+func (b *bed) step(ctx context.Context, s Step) (done bool, err error) {
 	switch s.Do {
 	case Create:
-		return b.create(ctx, s.Workload)
+		return true, b.create(ctx, s.Workload)
 	case Delete, Force:
-		return b.remove(ctx, s)
+		return found(b.remove(ctx, s))
 	case Recreate:
-		return b.recreate(ctx, s)
+		return found(b.recreate(ctx, s))
 	case Scale:
-		return b.scale(ctx, s)
+		return found(b.scale(ctx, s))
 	case Evict:
-		return b.evict(ctx, s)
+		return found(b.evict(ctx, s))
 	case Cleanup:
-		return b.cleanup(ctx, s.Count)
+		return true, b.cleanup(ctx, s.Count)
 	case Throttle, Error, CutFirst, CutAfter, Slow, SlowCall, Partial, Garbled:
 		b.clouds[s.Cloud].inject(s)
 	case LateCall:
 		b.late(ctx, s)
 	case Forget:
-		return b.forget(ctx, s)
+		b.clouds[s.Cloud].forget(s.Mode)
+		b.later(ctx, s.For, func(context.Context) error { b.clouds[s.Cloud].lift(); return nil })
 	case Outage:
 		b.clouds[s.Cloud].outage(s.Mode)
 		b.later(ctx, s.For, func(context.Context) error { b.clouds[s.Cloud].lift(); return nil })
@@ -245,17 +253,17 @@ func (b *bed) step(ctx context.Context, s Step) error {
 		b.clouds[s.Cloud].shortage(s.Mode, true)
 		b.later(ctx, s.For, func(context.Context) error { b.clouds[s.Cloud].shortage(s.Mode, false); return nil })
 	case Vanish, Restart:
-		b.platform(s)
+		return b.platform(s), nil
 	case Rotate:
-		return b.rotate(ctx, s)
+		return true, b.rotate(ctx, s)
 	case HoldWatches, HoldExpired, APIDown, APISlow, APIError, APICut:
-		return b.apiServer(ctx, s)
+		return true, b.apiServer(ctx, s)
 	case Kill, Term, Pause:
 		b.agent(ctx, s)
 	default:
-		return fmt.Errorf("nobody knows how to do %q", s.Do)
+		return false, fmt.Errorf("nobody knows how to do %q", s.Do)
 	}
-	return nil
+	return true, nil
 }
 
 // failed is what went wrong beside the rounds.
