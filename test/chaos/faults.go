@@ -260,6 +260,34 @@ func (b *bed) late(ctx context.Context, s Step) {
 	b.later(ctx, 2*time.Second, func(context.Context) error { remove(); return nil })
 }
 
+// forget has the lists of a cloud lack every group for a while. The newest such step
+// of a cloud counts.
+func (b *bed) forget(ctx context.Context, s Step) {
+	b.mu.Lock()
+	b.lies[s.Cloud] = &s
+	b.clouds[s.Cloud].forget(s.Mode)
+	b.mu.Unlock()
+	b.later(ctx, s.For, func(context.Context) error {
+		b.mu.Lock()
+		if b.lies[s.Cloud] == &s {
+			delete(b.lies, s.Cloud)
+		}
+		b.mu.Unlock()
+		b.relieve(s.Cloud, cloud.lift)
+		return nil
+	})
+}
+
+// relieve ends faults of a cloud. It goes on to forget for as long as a step says.
+func (b *bed) relieve(name string, end func(cloud)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	end(b.clouds[name])
+	if s := b.lies[name]; s != nil {
+		b.clouds[name].forget(s.Mode)
+	}
+}
+
 // platform has a cloud do something to a pod's group by itself, and tells whether
 // there was one.
 func (b *bed) platform(s Step) (done bool) {

@@ -96,6 +96,7 @@ type bed struct {
 
 	mu   sync.Mutex
 	errs []error
+	lies map[string]*Step // the Forget that goes on, by cloud
 
 	done  map[Action]int
 	steps strings.Builder // of the rounds since things had settled
@@ -168,7 +169,7 @@ func Run(ctx context.Context, o Options) (result *Result, err error) {
 }
 
 func newBed(ctx context.Context, o Options) (_ *bed, err error) {
-	b := &bed{recorder: newRecorder(), seed: o.Plan.Seed, done: map[Action]int{}, agents: map[string]*agents{}}
+	b := &bed{recorder: newRecorder(), seed: o.Plan.Seed, done: map[Action]int{}, agents: map[string]*agents{}, lies: map[string]*Step{}}
 	b.Playground, err = playground.Start(ctx, playground.Options{
 		Progress: o.Progress, Race: o.Race, Controllers: -1, Agents: replicas, Taps: true, PageSize: 3,
 		Cloud: sim.Config{Timing: timing, Plan: b.recorder.plan},
@@ -244,14 +245,16 @@ func (b *bed) step(ctx context.Context, s Step) (done bool, err error) {
 	case LateCall:
 		b.late(ctx, s)
 	case Forget:
-		b.clouds[s.Cloud].forget(s.Mode)
-		b.later(ctx, s.For, func(context.Context) error { b.clouds[s.Cloud].lift(); return nil })
+		b.forget(ctx, s)
 	case Outage:
 		b.clouds[s.Cloud].outage(s.Mode)
-		b.later(ctx, s.For, func(context.Context) error { b.clouds[s.Cloud].lift(); return nil })
+		b.later(ctx, s.For, func(context.Context) error { b.relieve(s.Cloud, cloud.lift); return nil })
 	case Shortage:
 		b.clouds[s.Cloud].shortage(s.Mode, true)
-		b.later(ctx, s.For, func(context.Context) error { b.clouds[s.Cloud].shortage(s.Mode, false); return nil })
+		b.later(ctx, s.For, func(context.Context) error {
+			b.relieve(s.Cloud, func(c cloud) { c.shortage(s.Mode, false) })
+			return nil
+		})
 	case Vanish, Restart:
 		return b.platform(s), nil
 	case Rotate:
