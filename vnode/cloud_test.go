@@ -42,6 +42,8 @@ type memoryCloud struct {
 	changed map[string]time.Time
 	marks   map[string]string
 	births  map[string]int // how often each group was made
+	// hidden are groups that exist and that no listing shows.
+	hidden map[string]bool
 	// fail is asked before each call; what it returns is the answer.
 	fail func(op, id string, n int) error
 	// after is asked once the call has had its effect: an answer that is lost.
@@ -54,14 +56,17 @@ func newMemoryCloud() *memoryCloud {
 	return &memoryCloud{
 		groups: map[string]*providers.Group{}, gone: map[string]int{}, specs: map[string]*providers.GroupSpec{},
 		logs: map[string]string{}, calls: map[string]int{}, changed: map[string]time.Time{}, marks: map[string]string{},
-		births: map[string]int{},
+		births: map[string]int{}, hidden: map[string]bool{},
 	}
 }
 
 // tellingCloud is a memoryCloud that tells what has changed.
 type tellingCloud struct{ *memoryCloud }
 
-var _ providers.ChangeLister = tellingCloud{}
+var (
+	_ providers.ChangeLister = tellingCloud{}
+	_ providers.Finder       = tellingCloud{}
+)
 
 // Changes returns groups that changed within the window, rounded up to a minute.
 func (c tellingCloud) Changes(_ context.Context, window time.Duration) ([]providers.Group, error) {
@@ -72,7 +77,7 @@ func (c tellingCloud) Changes(_ context.Context, window time.Duration) ([]provid
 	since := time.Now().Add(-max(window, time.Minute))
 	var told []providers.Group
 	for id, g := range c.groups {
-		if c.changed[id].After(since) {
+		if c.changed[id].After(since) && !c.hidden[id] {
 			told = append(told, copyGroup(g))
 		}
 	}
@@ -182,6 +187,9 @@ func (c *memoryCloud) List(context.Context) ([]providers.Group, error) {
 		}
 	}
 	for id, g := range c.groups {
+		if c.hidden[id] {
+			continue
+		}
 		item := copyGroup(g)
 		item.Mark = c.marks[id]
 		if !c.listStatus {
@@ -202,6 +210,21 @@ func (c *memoryCloud) Get(_ context.Context, id string) (*providers.Group, error
 	g, ok := c.groups[id]
 	if !ok {
 		return nil, &providers.Error{Class: providers.NotFound, Operation: "Get", Code: "NotFound"}
+	}
+	item := copyGroup(g)
+	return &item, nil
+}
+
+// Find is Get by the UID of which the group's ID is made.
+func (c *memoryCloud) Find(_ context.Context, podUID string) (*providers.Group, error) {
+	defer c.mu.Unlock()
+	id := "g-" + podUID
+	if err := c.enter("Find", id); err != nil {
+		return nil, err
+	}
+	g, ok := c.groups[id]
+	if !ok {
+		return nil, &providers.Error{Class: providers.NotFound, Operation: "Find", Code: "NotFound"}
 	}
 	item := copyGroup(g)
 	return &item, nil
@@ -275,6 +298,13 @@ func (c *memoryCloud) lose(id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.groups, id)
+}
+
+// hide keeps a group out of listings, or no longer.
+func (c *memoryCloud) hide(id string, is bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hidden[id] = is
 }
 
 func (c *memoryCloud) setFail(f func(op, id string, n int) error) {

@@ -53,12 +53,14 @@ type record struct {
 	uid             types.UID
 	namespace, name string
 	groups          map[string]*sighting
+	// known is whether this run of the agent has ever seen a group of the pod.
+	known bool
 
 	// doubt is when a create ended with an unknown outcome: only a listing that
 	// began later proves that there is no group.
 	doubt time.Time
 	// since is when the record was made, absent how many complete listings since
-	// then had no group for it.
+	// then, and since the last doubt, had no group for it.
 	since  time.Time
 	absent int
 
@@ -161,7 +163,7 @@ func (l *ledger) observe(begun, now time.Time, groups []providers.Group) []types
 			}
 		}
 		switch {
-		case present[uid] || !r.since.Before(begun):
+		case present[uid] || !r.since.Before(begun) || !r.doubt.IsZero() && !r.doubt.Before(begun):
 			r.absent = 0
 		default:
 			r.absent++
@@ -203,7 +205,7 @@ func (l *ledger) admit(begun, now time.Time, g *providers.Group) bool {
 	s, ok := r.groups[g.ID]
 	if !ok {
 		s = &sighting{added: now}
-		r.groups[g.ID] = s
+		r.groups[g.ID], r.known = s, true
 	}
 	changed := !ok
 	if !begun.Before(s.missedAt) && s.missed > 0 {
@@ -257,6 +259,7 @@ func sameEvent(a, b providers.Event) bool {
 func (l *ledger) created(now time.Time, g providers.Group) {
 	delete(l.gone, g.ID)
 	r := l.get(types.UID(g.Owner.PodUID), now)
+	r.known = true
 	if _, known := r.groups[g.ID]; !known {
 		r.groups[g.ID] = &sighting{group: g, added: now, seenAt: now, statusAt: now}
 	}

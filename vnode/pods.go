@@ -53,11 +53,7 @@ func (r *reconciler) runPod(ctx context.Context, uid types.UID, v view) (time.Du
 	case len(v.groups) > 0:
 		after, err = r.followGroup(ctx, uid, v)
 	case hasRun(v.pod):
-		if v.absent < sightings {
-			r.sweepSoon()
-			return r.cfg.FastInterval, nil
-		}
-		return 0, r.vanished(ctx, uid, v)
+		after, err = r.missing(ctx, uid, v)
 	default:
 		after, err = r.createGroup(ctx, uid, v)
 	}
@@ -185,7 +181,7 @@ func (r *reconciler) createFailed(ctx context.Context, uid types.UID, v view, a 
 		return 0, r.refusePod(ctx, uid, v, ReasonRefused, fmt.Sprintf(
 			"%s refused this pod for good: %s.", r.provider.Name(), clipped(err)))
 	}
-	if e := (*providers.Error)(nil); errors.As(err, &e) && e.Spent && v.lost > 0 {
+	if v.gone(err) {
 		// It may take a day until the cloud makes another; its owner can replace it now.
 		return 0, r.failPod(ctx, uid, v, ReasonVanished, fmt.Sprintf(
 			"The pod's container group vanished before it ran, and %s makes no second one: %s.", r.provider.Name(), clipped(err)))
@@ -199,7 +195,7 @@ func (r *reconciler) createFailed(ctx context.Context, uid types.UID, v view, a 
 	if class == providers.Unknown {
 		// The group may exist. The next create returns it, a listing that begins
 		// after now shows it.
-		r.change(uid, func(rec *record) { rec.doubt = r.clock.Now() })
+		r.change(uid, func(rec *record) { rec.doubt, rec.absent = r.clock.Now(), 0 })
 		r.sweepSoon()
 	}
 	reason := v1alpha1.PodWaitingPrefix + string(class)
@@ -335,6 +331,12 @@ func (r *reconciler) endPod(ctx context.Context, uid types.UID, v view) (time.Du
 	if !v.proven {
 		r.sweepSoon()
 		return r.cfg.FastInterval, nil
+	}
+	if !v.known && hasRun(v.pod) && !terminal(v.pod) {
+		// Whoever waits for the pod's end must not find it running.
+		if g, err := r.seek(ctx, uid, v); err != nil || g != nil {
+			return r.cfg.FastInterval, err
+		}
 	}
 	r.change(uid, func(rec *record) { rec.busy = false })
 	pod := v.pod

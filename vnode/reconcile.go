@@ -256,6 +256,7 @@ type view struct {
 	pod     *corev1.Pod // nil when the pod is not in the cache
 	groups  []sighting  // the one that stands for the pod first
 	absent  int
+	known   bool // that there was a group
 	proven  bool // that there is no group, if groups is empty
 	lost    int
 	started time.Time
@@ -287,7 +288,7 @@ func (r *reconciler) look(uid types.UID) view {
 		}
 	}
 	v := view{
-		pod: rec.newest(pod), absent: rec.absent, lost: rec.lost, started: rec.started, found: rec.found, failures: rec.failures,
+		pod: rec.newest(pod), absent: rec.absent, known: rec.known, lost: rec.lost, started: rec.started, found: rec.found, failures: rec.failures,
 		carries: l.carriesStatus,
 		proven:  rec.doubt.IsZero() || l.listed.After(rec.doubt),
 		wait:    max(0, rec.notBefore.Sub(now)),
@@ -341,10 +342,16 @@ func (r *reconciler) succeeded(uid types.UID) {
 // read asks the cloud for one group and notes the answer; nil means that the
 // group does not exist.
 func (r *reconciler) read(ctx context.Context, uid types.UID, id string) (*providers.Group, error) {
+	return r.ask("Get", uid, id, func() (*providers.Group, error) { return r.provider.Get(ctx, id) })
+}
+
+// ask asks the cloud for one pod's group and notes the answer; nil means that there
+// is none.
+func (r *reconciler) ask(operation string, uid types.UID, which string, call func() (*providers.Group, error)) (*providers.Group, error) {
 	begun := r.clock.Now()
-	g, err := r.provider.Get(ctx, id)
+	g, err := call()
 	now := r.clock.Now()
-	r.heard("Get", now.Sub(begun), ignoreNotFound(err))
+	r.heard(operation, now.Sub(begun), ignoreNotFound(err))
 	switch {
 	case providers.ClassOf(err) == providers.NotFound:
 		return nil, nil
@@ -352,7 +359,7 @@ func (r *reconciler) read(ctx context.Context, uid types.UID, id string) (*provi
 		return nil, err
 	}
 	if !r.owns(*g) || g.Owner.PodUID != string(uid) {
-		return nil, fmt.Errorf("the cloud answered with another pod's group for %q", id)
+		return nil, fmt.Errorf("the cloud answered with another pod's group for %q", which)
 	}
 	r.ledger.take(begun, now, *g)
 	return g, nil

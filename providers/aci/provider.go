@@ -199,7 +199,7 @@ func (p *Provider) Create(ctx context.Context, spec *providers.GroupSpec) (strin
 	switch {
 	case err == nil:
 		p.creates.settle(id)
-		if err := p.adopt(&existing, spec.Owner); err != nil {
+		if err := p.adopt(opCreate, &existing, spec.Owner.PodUID); err != nil {
 			return "", err
 		}
 		return id, nil
@@ -241,11 +241,11 @@ func ofOneKind(err error) error {
 }
 
 // adopt checks that a group that exists under the pod's name is the pod's.
-func (p *Provider) adopt(existing *sdk.ContainerGroup, owner providers.Owner) error {
-	if found := ownerOf(existing.Tags); !p.owns(found) || found.PodUID != owner.PodUID {
+func (p *Provider) adopt(op operation, existing *sdk.ContainerGroup, podUID string) error {
+	if found := ownerOf(existing.Tags); !p.owns(found) || found.PodUID != podUID {
 		return &providers.Error{
-			Operation: opCreate.name, Class: providers.Conflict,
-			Message: fmt.Sprintf("container group %s exists and is not the pod's; it is left alone, remove it if nobody needs it", groupName(owner.PodUID)),
+			Operation: op.name, Class: providers.Conflict,
+			Message: fmt.Sprintf("container group %s exists and is not the pod's; it is left alone, remove it if nobody needs it", groupName(podUID)),
 		}
 	}
 	return nil

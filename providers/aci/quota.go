@@ -2,6 +2,7 @@ package aci
 
 import (
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -47,6 +48,21 @@ func quotaOf(method string) string {
 	default:
 		return createQuota
 	}
+}
+
+// leftHeaders tell how many requests the resource manager has left for the principal.
+// The headers of the whole subscription count fifteen times as much, and never bind.
+var leftHeaders = map[string]string{
+	http.MethodGet:    "X-Ms-Ratelimit-Remaining-Subscription-Reads",
+	http.MethodPut:    "X-Ms-Ratelimit-Remaining-Subscription-Writes",
+	http.MethodDelete: "X-Ms-Ratelimit-Remaining-Subscription-Deletes",
+}
+
+// left is how many requests of a method are left by an answer, false where it does not
+// say.
+func left(method string, h http.Header) (int, bool) {
+	n, err := strconv.Atoi(h.Get(leftHeaders[method]))
+	return n, err == nil && n >= 0
 }
 
 // verdict is what an answer says about the quota.

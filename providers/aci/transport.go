@@ -80,6 +80,9 @@ func (t managerTransport) Do(req *http.Request) (*http.Response, error) {
 	case err != nil:
 		permit.Done(nil) // it counts, and says nothing about the quota
 	default:
+		if n, told := left(req.Method, resp.Header); told {
+			permit.Left(n)
+		}
 		permit.Done(verdict(resp))
 	}
 	return resp, err

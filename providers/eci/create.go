@@ -124,10 +124,7 @@ func mismatchOf(err error) *providers.Error {
 
 // created finds the group of a pod for which a group was made before.
 func (p *Provider) created(ctx context.Context, o providers.Owner, mismatch *providers.Error) (string, error) {
-	m := p.owned()
-	m.set(element("Tag", 2)+".Key", tagUID)
-	m.set(element("Tag", 2)+".Value", o.PodUID)
-	groups, err := p.describe(quota.With(ctx, quota.Confirming), m)
+	groups, err := p.describe(quota.With(ctx, quota.Confirming), p.ofPod(o.PodUID))
 	if err != nil {
 		// Whether there is a group is not known; asking again is right.
 		e := *mismatch

@@ -123,14 +123,7 @@ func (p *Provider) Get(ctx context.Context, id string) (*providers.Group, error)
 	if err != nil {
 		return nil, err
 	}
-	g := a.group()
-	if g.Status == nil {
-		return nil, &providers.Error{
-			Class: providers.Unavailable, Operation: actionDescribe, Code: "UnknownStatus",
-			Message: fmt.Sprintf("the group has the status %q, which this version does not know", a.Status),
-		}
-	}
-	return &g, nil
+	return a.known()
 }
 
 // The bounds of DescribeContainerLog.

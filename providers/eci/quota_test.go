@@ -1,6 +1,7 @@
 package eci_test
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"sync"
@@ -113,5 +114,24 @@ func TestThrottlingClosesTheAction(t *testing.T) {
 	}
 	if d := clk.Since(begun); d < time.Second {
 		t.Errorf("another pod's create came %s after the throttled one began, want at least 1 s", d)
+	}
+}
+
+// If ECI does say for how long, the action stays closed for that.
+func TestRetryAfterOfThrottling(t *testing.T) {
+	c, p, clk := limited(t, 10)
+	c.SetRates(emulator.Rates{PerMinute: map[string]int{"CreateContainerGroup": 0}, RetryAfter: 20 * time.Second})
+	begun := clk.Now()
+	_, err := p.Create(t.Context(), podSpec("first"))
+	var e *providers.Error
+	if !errors.As(err, &e) || e.Class != providers.Throttled || e.RetryAfter != 20*time.Second {
+		t.Fatalf("Create: %v, want it throttled for 20 s", err)
+	}
+	c.SetRates(emulator.Rates{})
+	if _, err := p.Create(t.Context(), podSpec("second")); err != nil {
+		t.Fatal(err)
+	}
+	if d := clk.Since(begun); d < 20*time.Second {
+		t.Errorf("another pod's create came %s after the throttled one began, want at least 20 s", d)
 	}
 }

@@ -110,6 +110,7 @@ func Run(t *testing.T, newHarness func(t *testing.T) *Harness) {
 		{"ForeignGroups", testForeignGroups},
 		{"Changes", testChanges},
 		{"ChangesAgreeWithGet", testChangesAgreeWithGet},
+		{"Find", testFind},
 		{"Missing", testMissing},
 		{"DeleteTwice", testDeleteTwice},
 		{"InvalidPod", testInvalidPod},

@@ -27,10 +27,9 @@ type agents struct {
 	blow blow
 }
 
-// blow is the last thing that was done to the agents of a node.
+// blow tells those who wait that something is done to the agents of a node.
 type blow struct {
 	mu   sync.Mutex
-	at   time.Time
 	next chan struct{} // closed by the next one
 }
 
@@ -38,21 +37,20 @@ type blow struct {
 func (b *blow) strike() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.at = time.Now()
 	if b.next != nil {
 		close(b.next)
 		b.next = nil
 	}
 }
 
-// last is when something was done, and what is closed when something is again.
-func (b *blow) last() (at time.Time, next <-chan struct{}) {
+// awaited is closed when something is done to the agents from now on.
+func (b *blow) awaited() <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.next == nil {
 		b.next = make(chan struct{})
 	}
-	return b.at, b.next
+	return b.next
 }
 
 // chosen are the replicas that a step is about: the one that leads, one that does

@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	corev1apply "k8s.io/client-go/applyconfigurations/core/v1"
 
@@ -25,8 +24,9 @@ type cloud interface {
 	hook(sim.Hook) (remove func())
 	// inject makes calls go wrong as a step says.
 	inject(Step)
-	// forget makes lists lack every group and single reads fail, until lift.
-	forget()
+	// forget makes lists lack every group until lift, and single reads fail unless
+	// the mode is honestReads.
+	forget(mode string)
 	// outage makes every call fail until lift.
 	outage(mode string)
 	// shortage keeps pods from starting, or no longer.
@@ -49,9 +49,10 @@ func (c eciFaults) fleet() *sim.Fleet { return c.Fleet() }
 
 func (c eciFaults) hook(h sim.Hook) func() { h.Action, _ = eciMatch(CreateCall); return c.Hook(h) }
 
-// eciCalls tell the calls of the one action that lists and reads apart.
+// eciMatch tells the calls of the one action that lists and reads apart. A question
+// for the groups of one pod, which has a tag more than a list, is a read.
 func eciMatch(call Call) (action string, match func(url.Values) bool) {
-	single := func(m url.Values) bool { return m.Get("ContainerGroupIds") != "" }
+	single := func(m url.Values) bool { return m.Get("ContainerGroupIds") != "" || m.Get("Tag.3.Key") != "" }
 	switch call {
 	case CreateCall:
 		return "CreateContainerGroup", nil
@@ -99,11 +100,13 @@ func (c eciFaults) inject(s Step) {
 	c.Inject(f)
 }
 
-func (c eciFaults) forget() {
-	f := eci.Fault{Calls: -1, Status: http.StatusServiceUnavailable, Code: "ServiceUnavailable"}
-	f.Action, f.Match = eciMatch(GetCall)
-	c.Inject(f)
-	f = eci.Fault{Calls: -1, Status: http.StatusOK, RawBody: `{"RequestId":"F0A8","TotalCount":0,"ContainerGroups":[],"Data":[]}`}
+func (c eciFaults) forget(mode string) {
+	if mode != honestReads {
+		f := eci.Fault{Calls: -1, Status: http.StatusServiceUnavailable, Code: "ServiceUnavailable"}
+		f.Action, f.Match = eciMatch(GetCall)
+		c.Inject(f)
+	}
+	f := eci.Fault{Calls: -1, Status: http.StatusOK, RawBody: `{"RequestId":"F0A8","TotalCount":0,"ContainerGroups":[],"Data":[]}`}
 	f.Action, f.Match = eciMatch(ListCall)
 	c.Inject(f)
 }
@@ -189,8 +192,10 @@ func (c aciFaults) inject(s Step) {
 	c.Inject(f)
 }
 
-func (c aciFaults) forget() {
-	c.Inject(aci.Fault{Operation: aciOperations[GetCall], Calls: -1, Status: http.StatusServiceUnavailable})
+func (c aciFaults) forget(mode string) {
+	if mode != honestReads {
+		c.Inject(aci.Fault{Operation: aciOperations[GetCall], Calls: -1, Status: http.StatusServiceUnavailable})
+	}
 	c.Inject(aci.Fault{Operation: aciOperations[ListCall], Calls: -1, Status: http.StatusOK, RawBody: `{"value":[]}`})
 }
 
@@ -242,7 +247,7 @@ func (b *bed) late(ctx context.Context, s Step) {
 		if left.Add(-1) >= 0 {
 			b.pending.Add(1) // what is held back takes effect before things are judged
 			defer b.pending.Done()
-			_, struck := b.agents[s.Cloud].blow.last()
+			struck := b.agents[s.Cloud].blow.awaited()
 			timer := time.NewTimer(s.For)
 			defer timer.Stop()
 			select {
@@ -255,40 +260,43 @@ func (b *bed) late(ctx context.Context, s Step) {
 	b.later(ctx, 2*time.Second, func(context.Context) error { remove(); return nil })
 }
 
-// forget has the lists of a cloud lack every group for a while, under an agent that
-// knows them. One that has just begun would have nothing but the lists to go by, so
-// it is not done unless this one has led since before the step's pod was made, and
-// nothing happens to agents meanwhile.
-func (b *bed) forget(ctx context.Context, s Step) error {
-	a := b.agents[s.Cloud]
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	pod, err := b.client.CoreV1().Pods(namespace).Get(ctx, s.Name, metav1.GetOptions{})
-	if err != nil {
-		return ignoreNotFound(err)
-	}
-	lease, err := b.client.CoordinationV1().Leases(playground.Namespace).Get(ctx, playground.Release+"-vnode-"+a.node, metav1.GetOptions{})
-	if err != nil {
-		return err
-	}
-	since, renewed := lease.Spec.AcquireTime, lease.Spec.RenewTime
-	struck, _ := a.blow.last()
-	if since == nil || renewed == nil || time.Since(renewed.Time) > time.Second || time.Since(struck) < 5*time.Second || // another may lead soon
-		!since.Time.Before(pod.CreationTimestamp.Time) || pod.Status.Phase == corev1.PodPending {
+// forget has the lists of a cloud lack every group for a while. The newest such step
+// of a cloud counts.
+func (b *bed) forget(ctx context.Context, s Step) {
+	b.mu.Lock()
+	b.lies[s.Cloud] = &s
+	b.clouds[s.Cloud].forget(s.Mode)
+	b.mu.Unlock()
+	b.later(ctx, s.For, func(context.Context) error {
+		b.mu.Lock()
+		if b.lies[s.Cloud] == &s {
+			delete(b.lies, s.Cloud)
+		}
+		b.mu.Unlock()
+		b.relieve(s.Cloud, cloud.lift)
 		return nil
-	}
-	b.clouds[s.Cloud].forget()
-	defer b.clouds[s.Cloud].lift()
-	return wait(ctx, s.For)
+	})
 }
 
-// platform has a cloud do something to a pod's group by itself.
-func (b *bed) platform(s Step) {
+// relieve ends faults of a cloud. It goes on to forget for as long as a step says.
+func (b *bed) relieve(name string, end func(cloud)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	end(b.clouds[name])
+	if s := b.lies[name]; s != nil {
+		b.clouds[name].forget(s.Mode)
+	}
+}
+
+// platform has a cloud do something to a pod's group by itself, and tells whether
+// there was one.
+func (b *bed) platform(s Step) (done bool) {
 	uid := b.recorder.named(s.Name)
 	for _, g := range b.clouds[s.Cloud].fleet().Groups() {
 		if uid == "" || uidOf(g.Tags()) != uid {
 			continue
 		}
+		done = true
 		b.recorder.act(uid, s.Do)
 		if s.Do == Vanish {
 			g.Remove()
@@ -297,6 +305,7 @@ func (b *bed) platform(s Step) {
 		// A group that has ended or is on its way is left alone.
 		_ = g.Restart(0)
 	}
+	return done
 }
 
 // rotate changes a cloud's credentials; the agents get the new ones when they are

@@ -93,7 +93,7 @@ const (
 	LateCall Action = "late-effect"  // the effect comes when the caller has given up
 	Partial  Action = "partial-list" // the second page fails
 	Garbled  Action = "garbled-list" // an answer that is not a list
-	Forget   Action = "forget"       // lists lack every group, and single reads fail
+	Forget   Action = "forget"       // lists lack every group
 	Outage   Action = "outage"
 
 	// Things that a cloud does by itself.
@@ -123,8 +123,12 @@ const (
 	follows = "standby"
 )
 
-// ofLists is the mode of an outage of lists alone.
-const ofLists = "lists"
+// ofLists is the mode of an outage of lists alone, honestReads that of a Forget under
+// which single reads are answered.
+const (
+	ofLists     = "lists"
+	honestReads = "honest-reads"
+)
 
 // Call is a kind of call of a cloud's API.
 type Call string

@@ -96,6 +96,7 @@ type bed struct {
 
 	mu   sync.Mutex
 	errs []error
+	lies map[string]*Step // the Forget that goes on, by cloud
 
 	done  map[Action]int
 	steps strings.Builder // of the rounds since things had settled
@@ -168,7 +169,7 @@ func Run(ctx context.Context, o Options) (result *Result, err error) {
 }
 
 func newBed(ctx context.Context, o Options) (_ *bed, err error) {
-	b := &bed{recorder: newRecorder(), seed: o.Plan.Seed, done: map[Action]int{}, agents: map[string]*agents{}}
+	b := &bed{recorder: newRecorder(), seed: o.Plan.Seed, done: map[Action]int{}, agents: map[string]*agents{}, lies: map[string]*Step{}}
 	b.Playground, err = playground.Start(ctx, playground.Options{
 		Progress: o.Progress, Race: o.Race, Controllers: -1, Agents: replicas, Taps: true, PageSize: 3,
 		Cloud: sim.Config{Timing: timing, Plan: b.recorder.plan},
@@ -209,53 +210,63 @@ func (b *bed) round(ctx context.Context, r Round) error {
 		if s.After != Now && !b.recorder.await(ctx, s.After, s.Of, pointBound) {
 			late = " (that did not happen in time)"
 		}
-		fmt.Fprintf(&b.steps, "  %s %s%s\n", clockTime(time.Now()), s, late)
-		b.done[s.Do]++
-		if err := b.step(ctx, s); err != nil {
+		fmt.Fprintf(&b.steps, "  %s %s%s", clockTime(time.Now()), s, late)
+		done, err := b.step(ctx, s)
+		if done {
+			b.done[s.Do]++
+		} else {
+			b.steps.WriteString(" (left out: there was nothing to do it to)")
+		}
+		b.steps.WriteByte('\n')
+		if err != nil {
 			return fmt.Errorf("%s: %w", s, err)
 		}
 	}
 	return b.failed()
 }
 
-func (b *bed) step(ctx context.Context, s Step) error {
+// step does what a step says. False means that what the step is about was not there.
+func (b *bed) step(ctx context.Context, s Step) (done bool, err error) {
 	switch s.Do {
 	case Create:
-		return b.create(ctx, s.Workload)
+		return true, b.create(ctx, s.Workload)
 	case Delete, Force:
-		return b.remove(ctx, s)
+		return found(b.remove(ctx, s))
 	case Recreate:
-		return b.recreate(ctx, s)
+		return found(b.recreate(ctx, s))
 	case Scale:
-		return b.scale(ctx, s)
+		return found(b.scale(ctx, s))
 	case Evict:
-		return b.evict(ctx, s)
+		return found(b.evict(ctx, s))
 	case Cleanup:
-		return b.cleanup(ctx, s.Count)
+		return true, b.cleanup(ctx, s.Count)
 	case Throttle, Error, CutFirst, CutAfter, Slow, SlowCall, Partial, Garbled:
 		b.clouds[s.Cloud].inject(s)
 	case LateCall:
 		b.late(ctx, s)
 	case Forget:
-		return b.forget(ctx, s)
+		b.forget(ctx, s)
 	case Outage:
 		b.clouds[s.Cloud].outage(s.Mode)
-		b.later(ctx, s.For, func(context.Context) error { b.clouds[s.Cloud].lift(); return nil })
+		b.later(ctx, s.For, func(context.Context) error { b.relieve(s.Cloud, cloud.lift); return nil })
 	case Shortage:
 		b.clouds[s.Cloud].shortage(s.Mode, true)
-		b.later(ctx, s.For, func(context.Context) error { b.clouds[s.Cloud].shortage(s.Mode, false); return nil })
+		b.later(ctx, s.For, func(context.Context) error {
+			b.relieve(s.Cloud, func(c cloud) { c.shortage(s.Mode, false) })
+			return nil
+		})
 	case Vanish, Restart:
-		b.platform(s)
+		return b.platform(s), nil
 	case Rotate:
-		return b.rotate(ctx, s)
+		return true, b.rotate(ctx, s)
 	case HoldWatches, HoldExpired, APIDown, APISlow, APIError, APICut:
-		return b.apiServer(ctx, s)
+		return true, b.apiServer(ctx, s)
 	case Kill, Term, Pause:
 		b.agent(ctx, s)
 	default:
-		return fmt.Errorf("nobody knows how to do %q", s.Do)
+		return false, fmt.Errorf("nobody knows how to do %q", s.Do)
 	}
-	return nil
+	return true, nil
 }
 
 // failed is what went wrong beside the rounds.

@@ -21,6 +21,7 @@ var scenes = []scene{
 	restartedBlind,
 	halfAList, halfAList,
 	listsForget, listsForget, listsForget,
+	restartedAmongLies, restartedAmongLies,
 	pausedWhilePodsChange,
 	recreatedAtOnce,
 	recreatedAtOnce,
@@ -193,7 +194,26 @@ func deafToPods(d *dice, made []Workload) []Step {
 // listsForget has lists lack groups that run, and single reads not say otherwise.
 func listsForget(d *dice, made []Workload) []Step {
 	pod := made[0]
-	return append(makeAll(made), Step{After: Running, Of: pod.Name, Do: Forget, Cloud: pod.Cloud, Name: pod.Name, For: d.millis(1300, 1600)})
+	return append(makeAll(made), Step{After: Running, Of: pod.Name, Do: Forget, Cloud: pod.Cloud, For: d.millis(1300, 1600)})
+}
+
+// restartedAmongLies starts an agent anew while lists lack what there is. It has
+// nothing else to go by, and must ask for a pod's group before it makes another or
+// gives the pod up. It may be too late for a pod that is being deleted.
+func restartedAmongLies(d *dice, made []Workload) []Step {
+	pod := made[0]
+	point := pick(d, Accepted, Accepted, Running)
+	steps := makeAll(made)
+	if point == Accepted { // and nobody has heard of it
+		steps = append([]Step{{Do: Slow, Cloud: pod.Cloud, Call: CreateCall, Calls: 2, For: d.millis(600, 900)}}, steps...)
+	}
+	steps = append(steps,
+		Step{After: point, Of: pod.Name, Do: Kill, Cloud: pod.Cloud, Mode: pick(d, "", leads)},
+		Step{Do: Forget, Cloud: pod.Cloud, For: d.millis(6000, 8000), Mode: pick(d, "", honestReads, honestReads)})
+	if d.chance(3) {
+		steps = append(steps, Step{Do: pick(d, Delete, Recreate), Cloud: pod.Cloud, Name: pod.Name})
+	}
+	return steps
 }
 
 func outageOfOneCloud(d *dice, made []Workload) []Step {

@@ -86,7 +86,7 @@ func (b *bed) createPod(ctx context.Context, p *corev1.Pod) error {
 	return err
 }
 
-// remove deletes a workload or pod. One that is gone already is fine.
+// remove deletes a workload or pod.
 func (b *bed) remove(ctx context.Context, s Step) error {
 	options := metav1.DeleteOptions{PropagationPolicy: ptr.To(metav1.DeletePropagationBackground)}
 	var err error
@@ -98,7 +98,7 @@ func (b *bed) remove(ctx context.Context, s Step) error {
 	default:
 		err = b.client.CoreV1().Pods(namespace).Delete(ctx, s.Name, metav1.DeleteOptions{})
 	}
-	return ignoreNotFound(err)
+	return err
 }
 
 // recreate replaces a bare pod by one of the same name as soon as the API server
@@ -107,14 +107,14 @@ func (b *bed) recreate(ctx context.Context, s Step) error {
 	pods := b.client.CoreV1().Pods(namespace)
 	old, err := pods.Get(ctx, s.Name, metav1.GetOptions{})
 	if err != nil {
-		return ignoreNotFound(err)
+		return err
 	}
 	options := metav1.DeleteOptions{}
 	if s.Mode == "force" {
 		options.GracePeriodSeconds = ptr.To[int64](0)
 	}
 	if err := pods.Delete(ctx, s.Name, options); err != nil {
-		return ignoreNotFound(err)
+		return err
 	}
 	anew := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: old.Name, Namespace: namespace, Labels: old.Labels}, Spec: old.Spec}
 	anew.Spec.NodeName = ""
@@ -148,11 +148,11 @@ func (b *bed) scale(ctx context.Context, s Step) error {
 	} else {
 		_, err = b.client.AppsV1().Deployments(namespace).UpdateScale(ctx, s.Name, scale, metav1.UpdateOptions{})
 	}
-	return ignoreNotFound(err)
+	return err
 }
 
 func (b *bed) evict(ctx context.Context, s Step) error {
-	return ignoreNotFound(b.client.CoreV1().Pods(namespace).EvictV1(ctx, &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: s.Name, Namespace: namespace}}))
+	return b.client.CoreV1().Pods(namespace).EvictV1(ctx, &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: s.Name, Namespace: namespace}})
 }
 
 // cleanup deletes what a round made.
@@ -175,6 +175,13 @@ func (b *bed) cleanup(ctx context.Context, round int) error {
 		}
 	}
 	return nil
+}
+
+// found tells by the error of a request whether what it was about was there as it was
+// expected; that it was not is no error.
+func found(err error) (bool, error) {
+	rest := ignoreNotFound(err)
+	return err == nil || rest != nil, rest
 }
 
 func ignoreNotFound(err error) error {

@@ -69,6 +69,8 @@ type cloud interface {
 	env() []string
 	// providerOf is the product's client of the cloud, for a node of a cluster.
 	providerOf(cluster, node string, clk clock.WithDelayedExecution) (providers.Provider, error)
+	// nothing is the answer to a listing that is whole and holds no group.
+	nothing() string
 	// rate bounds creates and deletes to a burst and so many per second.
 	rate(burst int, perSecond float64)
 	// short says whether the cloud has no machines left.
@@ -171,6 +173,10 @@ func (c *eciCloud) action(op operation) string {
 	}[op]
 }
 
+func (c *eciCloud) nothing() string {
+	return `{"RequestId":"F0A8","TotalCount":0,"NextToken":"","ContainerGroups":[],"Data":[]}`
+}
+
 func (c *eciCloud) inject(f fault) {
 	e := eci.Fault{
 		Action: c.action(f.op), Calls: f.calls, AfterEffect: f.after, Delay: f.delay, Cut: f.cut,
@@ -187,7 +193,8 @@ func (c *eciCloud) inject(f fault) {
 		// is a listing, too.
 		e.Action = ""
 		e.Match = func(m url.Values) bool {
-			one := m.Get("ContainerGroupIds") != "" || m.Get("ContainerGroupId") != ""
+			// So is a question for the group of one pod, by its tag.
+			one := m.Get("ContainerGroupIds") != "" || m.Get("ContainerGroupId") != "" || m.Get("Tag.3.Key") != ""
 			switch m.Get("Action") {
 			case "DescribeContainerGroups", "DescribeContainerGroupStatus":
 				// The health check asks for one group.
@@ -269,6 +276,8 @@ func (c *aciCloud) action(op operation) string {
 		list: "ContainerGroups_ListByResourceGroup", read: "ContainerGroups_Get",
 	}[op]
 }
+
+func (c *aciCloud) nothing() string { return `{"value":[]}` }
 
 func (c *aciCloud) inject(f fault) {
 	a := aci.Fault{

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -112,35 +111,6 @@ func TestC08WatchGapLosesDelete(t *testing.T) {
 		b.group(anew)
 		b.group(kept)
 		b.untouched()
-	})
-}
-
-// A group is deleted in the cloud's console. Its pod fails, and never counts as
-// succeeded, after two listings without it and a look at the group itself.
-func TestC16InstanceVanishes(t *testing.T) {
-	onBothClouds(t, cloudOptions{}, func(b *bed) {
-		b.start()
-		p := b.pod("pod", policy(corev1.RestartPolicyNever))
-		b.waitRunning(p)
-		b.sweeps(1)
-		b.ends["pod"] = corev1.PodFailed
-		var lists atomic.Int32
-		b.Hook(sim.Hook{Action: b.action(list), After: func(p sim.Passage) { lists.Add(1) }})
-		b.group(p).Remove()
-		failed := b.wait("pod", "has failed", phase(corev1.PodFailed))
-		if n := lists.Load(); n < 2 {
-			b.Errorf("the pod failed after %d looks", n)
-		}
-		if failed.Status.Reason != "GroupVanished" || failed.Status.Message == "" {
-			b.Errorf("reason %q: %q", failed.Status.Reason, failed.Status.Message)
-		}
-		if c := failed.Status.ContainerStatuses[0].State.Terminated; c == nil || c.ExitCode == 0 {
-			b.Errorf("the container ended as %v, want an exit code that is not 0", failed.Status.ContainerStatuses[0].State)
-		}
-		b.sweeps(2)
-		if n := b.made(); n != 1 {
-			b.Errorf("%d groups were made, want 1", n)
-		}
 	})
 }
 

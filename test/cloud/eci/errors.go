@@ -4,18 +4,21 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 )
 
 // apiError is an error answer of the service.
 type apiError struct {
 	status        int
 	code, message string
+	// retryAfter is a header of the answer, none if it is zero.
+	retryAfter time.Duration
 }
 
 func (e *apiError) Error() string { return fmt.Sprintf("%d %s: %s", e.status, e.code, e.message) }
 
 func refuse(status int, code, format string, args ...any) *apiError {
-	return &apiError{status, code, fmt.Sprintf(format, args...)}
+	return &apiError{status: status, code: code, message: fmt.Sprintf(format, args...)}
 }
 
 func invalidParameter(format string, args ...any) *apiError {
@@ -41,7 +44,7 @@ func publishedRefusal(action, code string, args ...any) *apiError {
 			if len(args) > 0 {
 				message = fmt.Sprintf(message, args...)
 			}
-			return &apiError{e.Status, e.Code, message}
+			return &apiError{status: e.Status, code: e.Code, message: message}
 		}
 	}
 	panic(fmt.Sprintf("%s does not publish the error %s", action, code))

@@ -41,7 +41,7 @@ func (f *Fault) answer(w http.ResponseWriter, refuseWith func(*apiError)) bool {
 	case f.Cut:
 		panic(http.ErrAbortHandler) // net/http's way to drop the connection
 	case f.Code != "":
-		refuseWith(&apiError{status, f.Code, f.Message})
+		refuseWith(&apiError{status: status, code: f.Code, message: f.Message})
 	case f.RawBody != "":
 		w.WriteHeader(status)
 		// A failed write means that the client has gone.

@@ -156,6 +156,7 @@ func (g *gate) throttle(action string) *apiError {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	denied := refuse(http.StatusBadRequest, g.rates.Code, "Request was denied due to user flow control.")
+	denied.retryAfter = g.rates.RetryAfter
 	if limit, ok := g.rates.PerMinute[action]; ok {
 		calls := g.recent[action]
 		for len(calls) > 0 && now.Sub(calls[0]) >= time.Minute {

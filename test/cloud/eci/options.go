@@ -112,6 +112,9 @@ type Rates struct {
 	Buckets map[string]Bucket
 	// Code of the refusal; empty is Throttling.User.
 	Code string
+	// RetryAfter is the header of that name in a refusal, in whole seconds. Whether the
+	// service sends one is not published; zero does not.
+	RetryAfter time.Duration
 }
 
 // Bucket is a token bucket.

@@ -11,9 +11,11 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"math"
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -347,6 +349,9 @@ func newErrorBody(r *http.Request, c *call, e *apiError) errorBody {
 }
 
 func (s *Server) answerError(w http.ResponseWriter, r *http.Request, c *call, e *apiError) {
+	if e.retryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(e.retryAfter.Seconds()))))
+	}
 	writeJSON(w, e.status, newErrorBody(r, c, e))
 }
 
