@@ -71,7 +71,7 @@ func testResolver(t *testing.T, objects ...runtime.Object) *resolver {
 	})
 	cfg := newBedConfig().withDefaults()
 	cfg.Resolver.ClusterDNS = []string{"10.96.0.10"}
-	return newResolver(client, cfg, clock.RealClock{})
+	return newResolver(client, cfg, newMemoryCloud().Capabilities(), clock.RealClock{})
 }
 
 func object(name string) metav1.ObjectMeta {
