@@ -66,6 +66,9 @@ func (r *reconciler) runPod(ctx context.Context, uid types.UID, v view) (time.Du
 // createGroup resolves the pod and asks the cloud for its group. No error of a
 // passing kind changes more than the reason why the pod is Pending.
 func (r *reconciler) createGroup(ctx context.Context, uid types.UID, v view) (time.Duration, error) {
+	if wait := r.returns.holds(uid, r.clock.Now()); wait > 0 {
+		return wait, nil
+	}
 	if refusals := burstable.Check(v.pod, r.provider.Capabilities()); len(refusals) > 0 {
 		fields := make([]string, len(refusals))
 		for i, f := range refusals {

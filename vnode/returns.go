@@ -19,6 +19,8 @@ type returns struct {
 
 	mu     sync.Mutex
 	owners map[types.UID]*returning
+	// held is until when a pod that waits need not be looked at.
+	held map[types.UID]time.Time
 }
 
 // returning is one owner whose pods fail.
@@ -28,7 +30,7 @@ type returning struct {
 }
 
 func newReturns(cfg Config) *returns {
-	return &returns{base: cfg.RetryBase, most: 5 * cfg.RetryMax, owners: map[types.UID]*returning{}}
+	return &returns{base: cfg.RetryBase, most: 5 * cfg.RetryMax, owners: map[types.UID]*returning{}, held: map[types.UID]time.Time{}}
 }
 
 // wait is how long a pod that the agent took on at started is not to be failed yet.
@@ -40,10 +42,23 @@ func (r *returns) wait(pod *corev1.Pod, started, now time.Time) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	o, ok := r.owners[owner.UID]
-	if !ok || !started.After(o.last) {
+	if !ok || started.Before(o.last) {
 		return 0
 	}
-	return max(0, o.last.Add(o.pause).Sub(now))
+	until := o.last.Add(o.pause)
+	if !until.After(now) {
+		delete(r.held, pod.UID)
+		return 0
+	}
+	r.held[pod.UID] = until
+	return until.Sub(now)
+}
+
+// holds is how long a pod waits yet; the cloud is not to be asked again before.
+func (r *returns) holds(uid types.UID, now time.Time) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return max(0, r.held[uid].Sub(now))
 }
 
 // failed notes that a pod which the agent took on at started is being failed.
@@ -59,12 +74,17 @@ func (r *returns) failed(pod *corev1.Pod, started, now time.Time) {
 			delete(r.owners, uid)
 		}
 	}
+	for uid, until := range r.held {
+		if now.Sub(until) > r.most { // deleted while it waited
+			delete(r.held, uid)
+		}
+	}
 	o, ok := r.owners[owner.UID]
 	switch {
 	case !ok:
 		o = &returning{pause: r.base}
 		r.owners[owner.UID] = o
-	case started.After(o.last):
+	case !started.Before(o.last):
 		o.pause = min(2*o.pause, r.most)
 	default:
 		return // one of those that were there before

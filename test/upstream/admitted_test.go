@@ -3,6 +3,7 @@ package upstream
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"io"
 	"os"
 	"testing"
 
@@ -10,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	genericapirequest "k8s.io/apiserver/pkg/endpoints/request"
+	"k8s.io/klog/v2"
 	api "k8s.io/kubernetes/pkg/apis/core"
 	v1 "k8s.io/kubernetes/pkg/apis/core/v1"
 	"k8s.io/kubernetes/pkg/capabilities"
@@ -21,6 +23,8 @@ const namespace = "shop"
 
 func TestMain(m *testing.M) {
 	capabilities.Setup(true, 0) // --allow-privileged
+	klog.LogToStderr(false)     // the kubelet's code tells of each object that is missing
+	klog.SetOutput(io.Discard)
 	os.Exit(m.Run())
 }
 
