@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"io"
 	"log"
 	"net/http"
@@ -16,16 +17,40 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/autoburst/autoburst/test/playground"
 )
 
 // The suite of the virtual-kubelet project that every provider is to pass, as its
 // module has it.
 func TestProviderSuite(t *testing.T) {
 	onBothClouds(t, func(t *testing.T, node, ns string) {
+		if node == aciNode {
+			inSubnet(t)
+		}
 		suite.NewEndToEndTestSuite(suite.EndToEndTestSuiteConfig{
 			Kubeconfig: bridge(t, node, ns), Namespace: ns, NodeName: node, WatchTimeout: time.Minute,
 		}).Run(t)
 	})
+}
+
+// inSubnet has the agent of ACI put its groups into a subnet until the test ends:
+// elsewhere a group without ports has no address, and every pod of the suite must have
+// one.
+func inSubnet(t *testing.T) {
+	t.Helper()
+	restart := func(ctx context.Context, env ...string) {
+		system.RemoveAgent(aciNode, endProcess(t))
+		if _, err := system.StartAgent(ctx, aciNode, env...); err != nil {
+			t.Fatal(err)
+		}
+		if err := system.WaitNodeReady(ctx, aciNode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	restart(t.Context(), "ACI_SUBNET_ID=/subscriptions/"+playground.ACISubscription+"/resourceGroups/"+playground.ACIResourceGroup+
+		"/providers/Microsoft.Network/virtualNetworks/pods/subnets/pods")
+	t.Cleanup(func() { restart(context.Background()) })
 }
 
 // bridge is a way to the API server on which requests to the kubelet API of a node

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
 	genericapirequest "k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/klog/v2"
 	api "k8s.io/kubernetes/pkg/apis/core"
@@ -22,8 +23,9 @@ import (
 const namespace = "shop"
 
 func TestMain(m *testing.M) {
-	capabilities.Setup(true, 0) // --allow-privileged
-	klog.LogToStderr(false)     // the kubelet's code tells of each object that is missing
+	watch.DefaultChanSize = 10_000 // a fake watch panics when it is not read as fast as it is written
+	capabilities.Setup(true, 0)    // --allow-privileged
+	klog.LogToStderr(false)        // the kubelet's code tells of each object that is missing
 	klog.SetOutput(io.Discard)
 	os.Exit(m.Run())
 }

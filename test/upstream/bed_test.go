@@ -8,7 +8,9 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -263,4 +265,16 @@ func (b *bed) decide(pod *corev1.Pod) policy.Decision {
 	}
 	snapshot, _ := policy.NewSnapshot(objects)
 	return policy.Evaluate(snapshot, namespace, pod)
+}
+
+// waits tells whether a pod has said that it waits for an object.
+func (b *bed) waits(pod string) bool {
+	b.Helper()
+	events, err := b.client.CoreV1().Events(namespace).List(context.Background(), metav1.ListOptions{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return slices.ContainsFunc(events.Items, func(e corev1.Event) bool {
+		return e.InvolvedObject.Name == pod && (e.Reason == "FailedMount" || strings.HasPrefix(e.Reason, "Mandatory"))
+	})
 }

@@ -30,6 +30,8 @@ func newReader(b []byte) io.Reader { return bytes.NewReader(b) }
 // group is what a cloud was asked to run, read from the wire without the providers'
 // code, in words that fit both clouds.
 type group struct {
+	// raw is all that was asked for but what tells one pod from another.
+	raw               string
 	Inits, Containers []container
 	// Files are the volumes of files, by the cloud's name; EmptyDirs the others, with
 	// their medium and size.
@@ -244,14 +246,24 @@ func readECI(r *http.Request, body []byte) (string, *group) {
 		files := map[string]file{}
 		f.each(at+".ConfigFileVolume.ConfigFileToPath", func(at string) {
 			data, _ := base64.StdEncoding.DecodeString(f.Get(at + ".Content"))
-			mode, _ := strconv.ParseInt(f.Get(at+".Mode"), 8, 32)
+			mode, err := strconv.ParseInt(f.Get(at+".Mode"), 8, 32)
+			if err != nil {
+				mode = 0o644 // the service's default
+			}
 			files[f.Get(at+".Path")] = file{string(data), int32(mode)}
 		})
 		g.Files[name] = files
 	})
 	f.each("InitContainer", func(at string) { g.Inits = append(g.Inits, eciContainer(f, at)) })
 	f.each("Container", func(at string) { g.Containers = append(g.Containers, eciContainer(f, at)) })
-	return f.pairs("Tag", "Key", "Value")["autoburst.io/pod-uid"], g
+	uid := f.pairs("Tag", "Key", "Value")["autoburst.io/pod-uid"]
+	for k := range values {
+		if own := strings.HasPrefix(k, "Tag.") || strings.HasPrefix(k, "Signature") || k == "Timestamp" || k == "ClientToken" || k == "ContainerGroupName"; own {
+			delete(values, k)
+		}
+	}
+	g.raw = values.Encode()
+	return uid, g
 }
 
 func eciContainer(f form, at string) container {
@@ -370,6 +382,16 @@ func readACI(r *http.Request, body []byte) (string, *group) {
 	for _, c := range b.Properties.Containers {
 		g.Containers = append(g.Containers, c.container())
 	}
+	var rest map[string]any
+	if err := json.Unmarshal(body, &rest); err != nil {
+		return "", nil
+	}
+	delete(rest, "tags")
+	raw, err := json.Marshal(rest)
+	if err != nil {
+		return "", nil
+	}
+	g.raw = string(raw)
 	return b.Tags["autoburst-pod-uid"], g
 }
 
