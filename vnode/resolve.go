@@ -207,9 +207,6 @@ func (r *resolver) dns(pod *corev1.Pod, warn warner) *providers.DNS {
 	var d providers.DNS
 	switch policy := pod.Spec.DNSPolicy; {
 	case policy == corev1.DNSNone, policy == corev1.DNSDefault:
-	case !r.caps.Has(burstable.DNSConfig):
-		warn("MissingClusterDNS", fmt.Sprintf(
-			"The cloud of virtual node %s takes no resolver configuration here, so the pod uses the cloud's resolver and cannot find services by name.", r.node.Name))
 	case len(r.settings.ClusterDNS) == 0:
 		warn("MissingClusterDNS", fmt.Sprintf(
 			"Virtual node %s does not know the cluster's DNS server, so the pod uses the cloud's resolver and cannot find services by name. Set the agent's --cluster-dns.", r.node.Name))

@@ -145,8 +145,6 @@ var limits = []struct {
 	{"memory", func(l *burstable.Limits) string { return size(l.MemoryBytes) }},
 	{"ephemeral storage", func(l *burstable.Limits) string { return size(l.EphemeralStorageBytes) }},
 	{"variables of one container, those of `envFrom` and of Services included", func(l *burstable.Limits) string { return count(l.Env) }},
-	{"nameservers, that of the cluster included", func(l *burstable.Limits) string { return count(l.DNSNameservers) }},
-	{"search domains, the three of the cluster included", func(l *burstable.Limits) string { return count(l.DNSSearches) }},
 	{"name of an image", func(l *burstable.Limits) string { return bytes(l.ImageBytes) }},
 	{"ports of all containers", func(l *burstable.Limits) string { return count(l.Ports) }},
 	{"reserved ports", func(l *burstable.Limits) string {

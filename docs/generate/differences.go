@@ -20,8 +20,10 @@ const differences = `## Where it differs from a kubelet
   growing pause, up to five minutes.
 `
 
-const differencesECI = differences
+const differencesECI = differences + `- Fields that ECI does not have may be waived by the owner of the pod or of the node: [waivers](../waivers.md). The settings of ECI that pods
+  choose by annotations: [annotations](../eci-annotations.md).
+`
 
 const differencesACI = differences + `- The image is pulled whatever ` + "`imagePullPolicy`" + ` says; ` + "`Never`" + ` is refused.
-- Outside a subnet a pod uses Azure's resolver, also with ` + "`dnsPolicy: ClusterFirst`" + `; it has an event ` + "`MissingClusterDNS`" + ` then.
+- Outside a subnet a pod uses Azure's resolver, also with ` + "`dnsPolicy: ClusterFirst`" + `.
 `

@@ -166,10 +166,6 @@ type Limits struct {
 	Env int `json:"env,omitempty"`
 	// ImageBytes is the longest name of an image.
 	ImageBytes int `json:"imageBytes,omitempty"`
-	// DNSNameservers and DNSSearches are how many of each a resolver configuration
-	// may have, those of the cluster included.
-	DNSNameservers int `json:"dnsNameservers,omitempty"`
-	DNSSearches    int `json:"dnsSearches,omitempty"`
 	// FileBytes is the largest file of a volume made from a ConfigMap, Secret,
 	// downward API or token. Check cannot see the files; the agent does.
 	FileBytes int `json:"fileBytes,omitempty"`

@@ -20,31 +20,11 @@ func check(pod *corev1.Pod, caps Capabilities) []Refusal {
 	c.containers(&root, "containers", spec.Containers, spec, false)
 	apply(&c, &root, podRules, spec)
 	c.podSecurity(&root, spec)
-	c.resolver(&root, spec)
 	c.bound(&root, "containers", "containers and init containers together", len(spec.Containers)+len(spec.InitContainers), caps.Limits.AllContainers)
 	c.sharedPorts(&root, spec.Containers)
 	c.sizes(&root, spec)
 	c.eci(pod)
 	return c.refusals
-}
-
-// clusterSearches are the domains that a pod searches before those of its own when it
-// uses the cluster's resolver: NAMESPACE.svc.DOMAIN, svc.DOMAIN and DOMAIN.
-const clusterSearches = 3
-
-// resolver counts what the resolver configuration comes to.
-func (c *checker) resolver(root *path, spec *corev1.PodSpec) {
-	nameservers, searches := 0, 0
-	if spec.DNSPolicy != corev1.DNSNone && spec.DNSPolicy != corev1.DNSDefault {
-		nameservers, searches = 1, clusterSearches
-	}
-	if d := spec.DNSConfig; d != nil {
-		nameservers += len(d.Nameservers)
-		searches += len(d.Searches)
-	}
-	at := path{parent: root, name: "dnsConfig", index: -1}
-	c.bound(&at, "nameservers", "nameservers, that of the cluster included", nameservers, c.caps.Limits.DNSNameservers)
-	c.bound(&at, "searches", "search domains, the three of the cluster included", searches, c.caps.Limits.DNSSearches)
 }
 
 func (c *checker) volumes(root *path, spec *corev1.PodSpec) {

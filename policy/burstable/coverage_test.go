@@ -169,12 +169,6 @@ var uses = []use{
 		}
 	})},
 	{"spec.containers.image", "", first(func(c *corev1.Container) { c.Image = strings.Repeat("a", testLimits.ImageBytes+1) })},
-	{"spec.dnsConfig.nameservers", "", func(s *corev1.PodSpec) {
-		s.DNSConfig = &corev1.PodDNSConfig{Nameservers: make([]string, testLimits.DNSNameservers)} // and that of the cluster
-	}},
-	{"spec.dnsConfig.searches", "", func(s *corev1.PodSpec) {
-		s.DNSPolicy, s.DNSConfig = corev1.DNSNone, &corev1.PodDNSConfig{Searches: make([]string, testLimits.DNSSearches+1)}
-	}},
 	{"spec.initContainers.stdin", "", initContainer(func(c *corev1.Container) { c.Stdin = true })},
 	{"spec.initContainers.stdinOnce", "", initContainer(func(c *corev1.Container) { c.StdinOnce = true })},
 	{"spec.initContainers.tty", "", initContainer(func(c *corev1.Container) { c.TTY = true })},
@@ -331,7 +325,7 @@ func allUses() []use {
 var testLimits = Limits{
 	Containers: 3, InitContainers: 2, AllContainers: 4, Volumes: 4, MilliCPU: 64000, MemoryBytes: 512 << 30,
 	EphemeralStorageBytes: 30 << 30, EnvNameBytes: 128, EnvValueBytes: 256, FileBytes: 1 << 10,
-	Env: 6, ImageBytes: 255, DNSNameservers: 3, DNSSearches: 6,
+	Env: 6, ImageBytes: 255,
 	Command: 100, Args: 10, ProbeCommand: 20, Ports: 5, ReservedPortRanges: []PortRange{{111, 111}, {20000, 30000}},
 	Capabilities: []string{"NET_ADMIN", "NET_RAW"},
 }

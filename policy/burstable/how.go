@@ -42,6 +42,10 @@ var ways = map[string]map[Feature]string{
 		FileModes:              "`Mode` of each config file",
 		NestedFilePaths:        "`Path` of each config file",
 		SubPath:                "`SubPath` of the mount; the agent expands `subPathExpr`",
+		ShareProcessNamespace:  "`ShareProcessNamespace`",
+		TerminationMessages:    "`TerminationMessagePath`, `TerminationMessagePolicy`",
+		Sidecars:               "a container with the documented variables for its order of start and end",
+		GPU:                    "`Gpu`, with an instance type",
 	},
 	"aci": {
 		ActiveDeadline:        "the agent's timer deletes the group",
@@ -57,6 +61,7 @@ var ways = map[string]map[Feature]string{
 		HTTPProbe:             "`httpGet`",
 		HTTPProbeHeaders:      "`httpGet.httpHeaders`",
 		ProbeSuccessThreshold: "`successThreshold`",
+		AzureFile:             "an `azureFile` volume",
 	},
 }
 

@@ -22,9 +22,6 @@ var limits = burstable.Limits{
 	MemoryBytes:   maxMemorySteps * bytesPerStep,
 	EnvNameBytes:  maxEnvName,
 	Ports:         maxPorts,
-	// Of resolver configurations in a subnet.
-	DNSNameservers: maxNameservers,
-	DNSSearches:    maxSearches,
 	ReservedPortRanges: []burstable.PortRange{
 		{First: 22, Last: 22}, {First: 1025, Last: 1027}, {First: 3389, Last: 3399}, {First: 9999, Last: 9999},
 		{First: 19000, Last: 19000}, {First: 19080, Last: 19080}, {First: 19100, Last: 19100}, {First: 19390, Last: 19390},
