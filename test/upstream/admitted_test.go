@@ -3,10 +3,10 @@ package upstream
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"io"
 	"os"
 	"testing"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
