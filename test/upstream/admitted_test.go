@@ -25,8 +25,7 @@ const namespace = "shop"
 func TestMain(m *testing.M) {
 	watch.DefaultChanSize = 10_000 // a fake watch panics when it is not read as fast as it is written
 	capabilities.Setup(true, 0)    // --allow-privileged
-	klog.LogToStderr(false)        // the kubelet's code tells of each object that is missing
-	klog.SetOutput(io.Discard)
+	klog.SetLogger(logr.Discard()) // the kubelet's code tells of each object that is missing
 	os.Exit(m.Run())
 }
 
