@@ -18,6 +18,9 @@ OTHER_SYSTEM_TESTS := ./test/mutating/... ./test/bench/foreign/...
 FAULT_TESTS := ./test/faults/...
 # So does chaos. CI takes the same plan each time; `make chaos` draws another.
 CHAOS_TESTS := ./test/chaos/...
+# This compares with Kubernetes' own code, in a module of its own. The flags are those
+# of the control plane, so that what both compile is compiled once.
+UPSTREAM := cd test/upstream && export CGO_ENABLED=0 GOWORK=off && go
 CHAOS_SEED ?= 1
 ROUNDS ?= 200
 SEED   ?= 0
@@ -44,6 +47,7 @@ build: ## Compile the programs into bin/
 test: control-plane ## Unit, integration and end-to-end tests, with the race detector
 	go vet ./...
 	go test -race -timeout 15m $(UNIT_TESTS)
+	$(UPSTREAM) vet -trimpath ./... && go test -trimpath -timeout 10m ./...
 	go test -race -timeout 30m -count=1 $(SYSTEM_TESTS)
 	go test -race -timeout 10m -count=1 -p 1 $(OTHER_SYSTEM_TESTS)
 	go test -race -timeout 15m -count=1 $(FAULT_TESTS)
@@ -73,6 +77,7 @@ generate: ## Deep copies, CRDs, the chart's copy of them, generated docs
 	cp policy/v1alpha1/crds/*.yaml charts/autoburst/files/crds/
 	mkdir -p charts/autoburst/files/admission && cp policy/admission/mutation.yaml charts/autoburst/files/admission/
 	go run ./docs/generate
+	$(UPSTREAM) mod tidy
 
 .PHONY: verify
 verify: ## Fail when generated files, go.mod or formatting are not up to date

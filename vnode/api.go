@@ -26,7 +26,7 @@ func (a *Agent) Handler() http.Handler {
 	pods := func(context.Context) ([]*corev1.Pod, error) { return a.pods.list(), nil }
 	running := func(ctx context.Context) ([]*corev1.Pod, error) {
 		all, err := pods(ctx)
-		return slices.DeleteFunc(all, func(p *corev1.Pod) bool { return p.Status.Phase != corev1.PodRunning }), err
+		return slices.DeleteFunc(all, func(p *corev1.Pod) bool { return p.Status.Phase != corev1.PodRunning || p.DeletionTimestamp != nil }), err
 	}
 	kubelet := vkapi.PodHandler(vkapi.PodHandlerConfig{
 		GetContainerLogs: a.containerLogs, GetPods: running, GetPodsFromKubernetes: pods,

@@ -22,7 +22,7 @@ func (r *resolver) azureFile(ctx context.Context, volume, namespace, secret, sha
 	where := fmt.Sprintf("MountVolume.SetUp failed for volume %q: secret %q", volume, secret)
 	s, err := r.fetch.secret(ctx, namespace, secret)
 	if err != nil {
-		return nil, absent(err, false, reasonMount, where+" not found")
+		return nil, absent(err, false, missingReason{mandatory: reasonMount}, where+" not found", nil)
 	}
 	file := &providers.AzureFile{Share: share, ReadOnly: readOnly}
 	for _, part := range []struct {
@@ -44,14 +44,14 @@ func (r *resolver) claimedShare(ctx context.Context, pod *corev1.Pod, field stri
 	where := fmt.Sprintf("MountVolume.SetUp failed for volume %q: persistentvolumeclaim %q", v.Name, name)
 	claim, err := r.fetch.claim(ctx, pod.Namespace, name)
 	if err != nil {
-		return nil, absent(err, false, reasonMount, where+" not found")
+		return nil, absent(err, false, missingReason{mandatory: reasonMount}, where+" not found", nil)
 	}
 	if claim.Status.Phase != corev1.ClaimBound || claim.Spec.VolumeName == "" {
 		return nil, &missingError{reasonMount, where + " is not bound"}
 	}
 	pv, err := r.fetch.persistentVolume(ctx, claim.Spec.VolumeName)
 	if err != nil {
-		return nil, absent(err, false, reasonMount, fmt.Sprintf("%s is bound to persistentvolume %q, which was not found", where, claim.Spec.VolumeName))
+		return nil, absent(err, false, missingReason{mandatory: reasonMount}, fmt.Sprintf("%s is bound to persistentvolume %q, which was not found", where, claim.Spec.VolumeName), nil)
 	}
 	refuse := func(why string) (*providers.AzureFile, error) {
 		return nil, &unsupportedError{field, fmt.Sprintf("is bound to persistentvolume %q, which %s", pv.Name, why)}

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/utils/ptr"
 
+	"github.com/autoburst/autoburst/policy/burstable"
 	"github.com/autoburst/autoburst/providers"
 )
 
@@ -62,6 +63,36 @@ func (e *environment) expand(text, field string) (value, error) {
 	return out, nil
 }
 
+// path expands the path of a mount in its volume. It must be relative and stay in
+// the volume, and every variable in it must have a value, as with the kubelet.
+func (e *environment) path(text, field string) (string, error) {
+	var unset []string
+	expand(text, func(name string) (string, bool) {
+		v, declared := e.values[name]
+		if !declared {
+			v.text = e.links[name]
+		}
+		if v.text == "" && v.fieldPath == "" {
+			unset = append(unset, name)
+		}
+		return "", true
+	})
+	if len(unset) > 0 {
+		slices.Sort(unset)
+		return "", &missingError{"Failed", fmt.Sprintf("%s needs a value of %s", field, strings.Join(slices.Compact(unset), ", "))}
+	}
+	out, err := e.expand(text, field)
+	switch {
+	case err != nil:
+		return "", err
+	case strings.HasPrefix(out.text, "/"):
+		return "", &unsupportedError{field, "becomes an absolute path"}
+	case slices.Contains(strings.Split(out.text, "/"), ".."):
+		return "", &unsupportedError{field, "becomes a path that leaves the volume"}
+	}
+	return out.text, nil
+}
+
 // list returns the variables as declared, then those of services.
 func (e *environment) list() []providers.EnvVar {
 	var out []providers.EnvVar
@@ -88,10 +119,10 @@ func sorted[V any](m map[string]V) []string {
 
 // environment resolves a container's variables as the kubelet does: envFrom
 // first, then env in order, each of which may refer to those before it.
-func (r *resolver) environment(ctx context.Context, pod *corev1.Pod, field string, c *corev1.Container, links map[string]string) (*environment, error) {
+func (r *resolver) environment(ctx context.Context, pod *corev1.Pod, field string, c *corev1.Container, links map[string]string, warn warner) (*environment, error) {
 	e := &environment{values: map[string]value{}, links: links}
 	for i, from := range c.EnvFrom {
-		if err := r.envFrom(ctx, pod, c, fmt.Sprintf("%s.envFrom[%d]", field, i), from, e); err != nil {
+		if err := r.envFrom(ctx, pod, c, fmt.Sprintf("%s.envFrom[%d]", field, i), from, e, warn); err != nil {
 			return nil, err
 		}
 	}
@@ -106,7 +137,7 @@ func (r *resolver) environment(ctx context.Context, pod *corev1.Pod, field strin
 			}
 			e.set(v.Name, expanded)
 		default:
-			resolved, ok, err := r.valueFrom(ctx, pod, c, at+".valueFrom", v.ValueFrom)
+			resolved, ok, err := r.valueFrom(ctx, pod, c, at+".valueFrom", v.ValueFrom, warn)
 			if err != nil {
 				return nil, err
 			}
@@ -118,44 +149,82 @@ func (r *resolver) environment(ctx context.Context, pod *corev1.Pod, field strin
 	return e, nil
 }
 
-func (r *resolver) envFrom(ctx context.Context, pod *corev1.Pod, c *corev1.Container, field string, from corev1.EnvFromSource, e *environment) error {
+// envFrom sets the variables that a ConfigMap or Secret has keys for. A key that
+// cannot be the name of a variable in the clouds is skipped with an event, as
+// kubelets did before they took any name.
+func (r *resolver) envFrom(ctx context.Context, pod *corev1.Pod, c *corev1.Container, field string, from corev1.EnvFromSource, e *environment, warn warner) error {
+	var skipped []string
+	set := func(key string, v value) {
+		if name := from.Prefix + key; burstable.PlainName(name) {
+			e.set(name, v)
+		} else {
+			skipped = append(skipped, name)
+		}
+	}
+	var object string
 	switch {
 	case from.ConfigMapRef != nil:
-		m, err := r.fetch.configMap(ctx, pod.Namespace, from.ConfigMapRef.Name)
+		ref := from.ConfigMapRef
+		object = fmt.Sprintf("configmap %q", ref.Name)
+		m, err := r.fetch.configMap(ctx, pod.Namespace, ref.Name)
 		if err != nil {
-			return absent(err, ptr.Deref(from.ConfigMapRef.Optional, false), "Failed", fmt.Sprintf("configmap %q of %s of container %q not found", from.ConfigMapRef.Name, field, c.Name))
+			return absent(err, ptr.Deref(ref.Optional, false), configMapMissing, fmt.Sprintf("%s of %s of container %q not found", object, field, c.Name), warn)
 		}
 		for _, key := range sorted(m.Data) {
-			e.set(from.Prefix+key, value{text: m.Data[key]})
+			set(key, value{text: m.Data[key]})
 		}
 	case from.SecretRef != nil:
-		s, err := r.fetch.secret(ctx, pod.Namespace, from.SecretRef.Name)
+		ref := from.SecretRef
+		object = fmt.Sprintf("secret %q", ref.Name)
+		s, err := r.fetch.secret(ctx, pod.Namespace, ref.Name)
 		if err != nil {
-			return absent(err, ptr.Deref(from.SecretRef.Optional, false), "Failed", fmt.Sprintf("secret %q of %s of container %q not found", from.SecretRef.Name, field, c.Name))
+			return absent(err, ptr.Deref(ref.Optional, false), secretMissing, fmt.Sprintf("%s of %s of container %q not found", object, field, c.Name), warn)
 		}
 		for _, key := range sorted(s.Data) {
-			e.set(from.Prefix+key, value{text: string(s.Data[key]), secret: true})
+			set(key, value{text: string(s.Data[key]), secret: true})
 		}
 	default:
 		return &unsupportedError{field, "has no source that is known"}
 	}
+	if len(skipped) > 0 {
+		warn("InvalidEnvironmentVariableNames", fmt.Sprintf(
+			"Container %q runs without %d variables of %s, the %s: %s. The cloud takes names of letters, digits and _ only, not beginning with a digit.",
+			c.Name, len(skipped), field, object, cut(strings.Join(skipped, ", "), eventMessageLimit/2)))
+	}
 	return nil
+}
+
+// missingReason are the reasons of events about an object that does not exist, as
+// virtual kubelets have always named them.
+type missingReason struct{ mandatory, optional string }
+
+var (
+	configMapMissing    = missingReason{"MandatoryConfigMapNotFound", "OptionalConfigMapNotFound"}
+	configMapKeyMissing = missingReason{"MandatoryConfigMapKeyNotFound", "OptionalConfigMapKeyNotFound"}
+	secretMissing       = missingReason{"MandatorySecretNotFound", "OptionalSecretNotFound"}
+	secretKeyMissing    = missingReason{"MandatorySecretKeyNotFound", "OptionalSecretKeyNotFound"}
+)
+
+// of is the error for what is missing, nil where that is optional and only told.
+func (m missingReason) of(optional bool, what string, warn warner) error {
+	if optional {
+		warn(m.optional, what+"; it is optional, and the container runs without it")
+		return nil
+	}
+	return &missingError{reason: m.mandatory, what: what}
 }
 
 // absent turns the error of a read into what it means for the pod: nothing if
 // the object does not exist and is optional.
-func absent(err error, optional bool, reason, what string) error {
-	switch {
-	case !apierrors.IsNotFound(err):
+func absent(err error, optional bool, reason missingReason, what string, warn warner) error {
+	if !apierrors.IsNotFound(err) {
 		return fmt.Errorf("%s: %w", strings.TrimSuffix(what, " not found"), err)
-	case optional:
-		return nil
 	}
-	return &missingError{reason: reason, what: what}
+	return reason.of(optional, what, warn)
 }
 
 // valueFrom returns the value, and false where an optional source is absent.
-func (r *resolver) valueFrom(ctx context.Context, pod *corev1.Pod, c *corev1.Container, field string, from *corev1.EnvVarSource) (value, bool, error) {
+func (r *resolver) valueFrom(ctx context.Context, pod *corev1.Pod, c *corev1.Container, field string, from *corev1.EnvVarSource, warn warner) (value, bool, error) {
 	switch {
 	case from.FieldRef != nil:
 		switch path := from.FieldRef.FieldPath; path {
@@ -186,25 +255,25 @@ func (r *resolver) valueFrom(ctx context.Context, pod *corev1.Pod, c *corev1.Con
 		optional := ptr.Deref(ref.Optional, false)
 		m, err := r.fetch.configMap(ctx, pod.Namespace, ref.Name)
 		if err != nil {
-			return value{}, false, absent(err, optional, "Failed", fmt.Sprintf("configmap %q of container %q not found", ref.Name, c.Name))
+			return value{}, false, absent(err, optional, configMapMissing, fmt.Sprintf("configmap %q of container %q not found", ref.Name, c.Name), warn)
 		}
 		text, ok := m.Data[ref.Key]
-		if !ok && !optional {
-			return value{}, false, &missingError{"Failed", fmt.Sprintf("key %q in configmap %q of container %q not found", ref.Key, ref.Name, c.Name)}
+		if !ok {
+			return value{}, false, configMapKeyMissing.of(optional, fmt.Sprintf("key %q in configmap %q of container %q not found", ref.Key, ref.Name, c.Name), warn)
 		}
-		return value{text: text}, ok, nil
+		return value{text: text}, true, nil
 	case from.SecretKeyRef != nil:
 		ref := from.SecretKeyRef
 		optional := ptr.Deref(ref.Optional, false)
 		s, err := r.fetch.secret(ctx, pod.Namespace, ref.Name)
 		if err != nil {
-			return value{}, false, absent(err, optional, "Failed", fmt.Sprintf("secret %q of container %q not found", ref.Name, c.Name))
+			return value{}, false, absent(err, optional, secretMissing, fmt.Sprintf("secret %q of container %q not found", ref.Name, c.Name), warn)
 		}
 		data, ok := s.Data[ref.Key]
-		if !ok && !optional {
-			return value{}, false, &missingError{"Failed", fmt.Sprintf("key %q in secret %q of container %q not found", ref.Key, ref.Name, c.Name)}
+		if !ok {
+			return value{}, false, secretKeyMissing.of(optional, fmt.Sprintf("key %q in secret %q of container %q not found", ref.Key, ref.Name, c.Name), warn)
 		}
-		return value{text: string(data), secret: true}, ok, nil
+		return value{text: string(data), secret: true}, true, nil
 	}
 	return value{}, false, &unsupportedError{field, "has no source that is known"}
 }
@@ -246,8 +315,9 @@ func quoted(m map[string]string) string {
 }
 
 // resourceField returns a request or limit of a container in units of the
-// divisor, rounded up. A limit that is not set is what the node has, as with the
-// kubelet.
+// divisor, rounded up. The kubelet answers with what the node has where a limit is
+// not set, which is what the container may use at most; here that is the size of
+// the pod's group, where it is known.
 func (r *resolver) resourceField(pod *corev1.Pod, c *corev1.Container, ref *corev1.ResourceFieldSelector) (string, error) {
 	if ref.ContainerName != "" {
 		c = nil
@@ -275,7 +345,7 @@ func (r *resolver) resourceField(pod *corev1.Pod, c *corev1.Container, ref *core
 	default:
 		var ok bool
 		if amount, ok = c.Resources.Limits[resourceName]; !ok || amount.IsZero() {
-			amount = r.node.Capacity[resourceName]
+			amount = r.groupHas(pod, resourceName)
 		}
 	}
 	divisor := ref.Divisor
@@ -286,6 +356,20 @@ func (r *resolver) resourceField(pod *corev1.Pod, c *corev1.Container, ref *core
 		return ceil(amount.MilliValue(), divisor.MilliValue()), nil
 	}
 	return ceil(amount.Value(), divisor.Value()), nil
+}
+
+// groupHas is how much of a resource the pod's group has, of which it may use all.
+func (r *resolver) groupHas(pod *corev1.Pod, name corev1.ResourceName) resource.Quantity {
+	if r.caps.Sizes != nil {
+		sold := burstable.SoldSize(&pod.Spec, &r.caps)
+		switch {
+		case name == corev1.ResourceCPU && sold.MilliCPU > 0:
+			return *resource.NewMilliQuantity(sold.MilliCPU, resource.DecimalSI)
+		case name == corev1.ResourceMemory && sold.MemoryBytes > 0:
+			return *resource.NewQuantity(sold.MemoryBytes, resource.BinarySI)
+		}
+	}
+	return r.node.Capacity[name]
 }
 
 func ceil(amount, divisor int64) string {

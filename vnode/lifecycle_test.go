@@ -159,7 +159,7 @@ func TestMissingObjectsAreWaitedFor(t *testing.T) {
 			p.Spec.Containers[0].EnvFrom = []corev1.EnvFromSource{{ConfigMapRef: &corev1.ConfigMapEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: "settings"}}}}
 		}))
 		b.eventually("the pod says what is missing", func() error {
-			if b.events("web")["Failed"] != 1 {
+			if b.events("web")["MandatoryConfigMapNotFound"] != 1 {
 				return fmt.Errorf("events %v", b.events("web"))
 			}
 			s := b.pod("web").Status
@@ -186,7 +186,7 @@ func TestMissingObjectsAreWaitedFor(t *testing.T) {
 		if diff := cmp.Diff([]providers.EnvVar{{Name: "A", Value: "b"}}, b.cloud.specs["g-uid-web"].Containers[0].Env); diff != "" {
 			t.Errorf("environment (-want +got):\n%s", diff)
 		}
-		if b.events("web")["Failed"] != 1 {
+		if b.events("web")["MandatoryConfigMapNotFound"] != 1 {
 			t.Errorf("events %v", b.events("web"))
 		}
 	})

@@ -66,13 +66,15 @@ func (r *reconciler) runPod(ctx context.Context, uid types.UID, v view) (time.Du
 // createGroup resolves the pod and asks the cloud for its group. No error of a
 // passing kind changes more than the reason why the pod is Pending.
 func (r *reconciler) createGroup(ctx context.Context, uid types.UID, v view) (time.Duration, error) {
+	if wait := r.returns.holds(uid, r.clock.Now()); wait > 0 {
+		return wait, nil
+	}
 	if refusals := burstable.Check(v.pod, r.provider.Capabilities()); len(refusals) > 0 {
 		fields := make([]string, len(refusals))
 		for i, f := range refusals {
 			fields[i] = strings.TrimSuffix(f.String(), ".")
 		}
-		r.metrics.refused.Inc()
-		return 0, r.failPod(ctx, uid, v, ReasonUnsupported, fmt.Sprintf(
+		return r.failUnsupported(ctx, uid, v, fmt.Sprintf(
 			"Virtual node %s (%s) cannot run this pod: %s. Remove these fields, or keep the pod off virtual nodes.",
 			r.cfg.Node.Name, r.provider.Name(), strings.Join(fields, "; ")))
 	}
@@ -109,8 +111,7 @@ func (r *reconciler) createGroup(ctx context.Context, uid types.UID, v view) (ti
 		}
 		return r.cfg.MissingInterval, nil
 	case errors.As(err, &unsupported):
-		r.metrics.refused.Inc()
-		return 0, r.failPod(ctx, uid, v, ReasonUnsupported, fmt.Sprintf(
+		return r.failUnsupported(ctx, uid, v, fmt.Sprintf(
 			"Virtual node %s (%s) cannot run this pod: %s.", r.cfg.Node.Name, r.provider.Name(), unsupported))
 	case err != nil:
 		return 0, err
@@ -178,8 +179,8 @@ func (r *reconciler) createFailed(ctx context.Context, uid types.UID, v view, a 
 	}
 	class := providers.ClassOf(err)
 	if providers.Permanent(err) {
-		return 0, r.refusePod(ctx, uid, v, ReasonRefused, fmt.Sprintf(
-			"%s refused this pod for good: %s.", r.provider.Name(), clipped(err)))
+		message := fmt.Sprintf("%s refused this pod for good: %s.", r.provider.Name(), clipped(err))
+		return r.turnAway(ctx, uid, v, ReasonRefused, message, func() error { return r.refusePod(ctx, uid, v, ReasonRefused, message) })
 	}
 	if v.gone(err) {
 		// It may take a day until the cloud makes another; its owner can replace it now.
@@ -528,7 +529,7 @@ func (r *reconciler) place() place { return place{hostIP: r.cfg.Node.InternalIP}
 // writeStatus writes a pod's status if it differs, and remembers what the API
 // server made of it until the watch delivers it.
 func (r *reconciler) writeStatus(ctx context.Context, uid types.UID, v view, want corev1.PodStatus) error {
-	written, changed, err := patchStatus(ctx, r.client, v.pod, want)
+	written, changed, err := patchStatus(ctx, r.client, v.pod, want, r.notes(v))
 	switch {
 	case apierrors.IsNotFound(err):
 		return nil // the watch will say so

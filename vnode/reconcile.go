@@ -35,6 +35,7 @@ type reconciler struct {
 	resolver *resolver
 	health   capacityObserver
 	circuit  *circuit
+	returns  *returns
 	pulse    *pulse
 	clock    clock.WithTicker
 	log      *slog.Logger
@@ -78,13 +79,13 @@ func newReconciler(cfg Config, client kubernetes.Interface, provider providers.P
 	r := &reconciler{
 		cfg: cfg, client: client, provider: provider, pods: pods, events: events, health: health,
 		clock: clk, log: log, metrics: metrics, ledger: newLedger(2 * cfg.CallTimeout), creates: newOutstanding(clk),
-		kick: make(chan struct{}, 1), readKick: make(chan struct{}, 1), circuit: circuit, pulse: pulse,
+		kick: make(chan struct{}, 1), readKick: make(chan struct{}, 1), circuit: circuit, pulse: pulse, returns: newReturns(cfg),
 	}
 	if l, ok := provider.(providers.ChangeLister); ok {
 		r.lister, r.ledger.carriesStatus = l, true
 	}
 	r.circuit.wake = r.wake
-	r.resolver = newResolver(client, cfg, clk)
+	r.resolver = newResolver(client, cfg, provider.Capabilities(), clk)
 	r.createLane, r.deleteLane = newLane(nil, "Create"), newLane(nil, "Delete")
 	if account := accountOf(provider); account != nil {
 		r.createLane, r.deleteLane = newLane(account, account.Create()), newLane(account, account.Delete())

@@ -219,6 +219,7 @@ func TestPodRefusedForGoodCanBeIgnoredByItsJob(t *testing.T) {
 		if c := podCondition(pod, corev1.DisruptionTarget); pod.Status.Reason != ReasonRefused || c.Status != corev1.ConditionTrue {
 			t.Errorf("reason %q, condition DisruptionTarget %+v", pod.Status.Reason, c)
 		}
+		b.settle(time.Second) // the node is registered
 		if c := b.capacity(); c.Status != corev1.ConditionTrue {
 			t.Errorf("one bad pod makes the node say that the cloud has no room: %s", c.Message)
 		}

@@ -43,12 +43,12 @@ func (s ResolverSettings) withDefaults() ResolverSettings {
 
 // missingError says that something that the pod refers to does not exist (yet).
 type missingError struct {
-	reason string // of the event, as the kubelet's
+	reason string // of the event
 	what   string
 }
 
 func (e *missingError) Error() string {
-	return e.what + "; the pod starts when it exists"
+	return e.what + "; the pod starts when this is put right"
 }
 
 func (e *missingError) containerReason() string {
@@ -57,6 +57,9 @@ func (e *missingError) containerReason() string {
 	}
 	return reasonConfigError
 }
+
+// warner tells of something that is worth an event but no reason to wait.
+type warner = func(reason, message string)
 
 // unsupportedError names a field that cannot be resolved for a cloud.
 type unsupportedError struct{ field, message string }
@@ -68,18 +71,33 @@ type resolver struct {
 	settings   ResolverSettings
 	node       NodeSettings
 	clusterUID string
+	caps       burstable.Capabilities
 	client     kubernetes.Interface
 	fetch      *fetcher
+	clock      clock.PassiveClock
 }
 
-func newResolver(client kubernetes.Interface, cfg Config, clk clock.PassiveClock) *resolver {
-	return &resolver{settings: cfg.Resolver, node: cfg.Node, clusterUID: cfg.ClusterUID, client: client, fetch: newFetcher(client, clk)}
+func newResolver(client kubernetes.Interface, cfg Config, caps burstable.Capabilities, clk clock.PassiveClock) *resolver {
+	return &resolver{
+		settings: cfg.Resolver, node: cfg.Node, clusterUID: cfg.ClusterUID, caps: caps,
+		client: client, fetch: newFetcher(client, clk), clock: clk,
+	}
+}
+
+// GroupSpec is what the agent of a virtual node asks a cloud with these
+// capabilities to run for a pod that is bound to it. What is worth an event but no
+// reason to wait is given to warn. It fails where the pod refers to what does not
+// exist or cannot be resolved for a cloud.
+func GroupSpec(ctx context.Context, client kubernetes.Interface, cfg Config, caps burstable.Capabilities, clk clock.PassiveClock,
+	pod *corev1.Pod, warn func(reason, message string),
+) (*providers.GroupSpec, error) {
+	return newResolver(client, cfg.withDefaults(), caps, clk).resolve(ctx, pod, warn)
 }
 
 // resolve returns the group of a pod. What is worth an event but no reason to
 // wait is given to warn. Its errors are a *missingError, an *unsupportedError,
 // or one of the API server.
-func (r *resolver) resolve(ctx context.Context, pod *corev1.Pod, warn func(reason, message string)) (*providers.GroupSpec, error) {
+func (r *resolver) resolve(ctx context.Context, pod *corev1.Pod, warn warner) (*providers.GroupSpec, error) {
 	spec := &providers.GroupSpec{
 		Owner: providers.Owner{
 			ClusterUID: r.clusterUID, NodeName: r.node.Name,
@@ -100,14 +118,14 @@ func (r *resolver) resolve(ctx context.Context, pod *corev1.Pod, warn func(reaso
 		return nil, err
 	}
 	for i := range pod.Spec.InitContainers {
-		c, err := r.container(ctx, pod, fmt.Sprintf("spec.initContainers[%d]", i), &pod.Spec.InitContainers[i], links)
+		c, err := r.container(ctx, pod, fmt.Sprintf("spec.initContainers[%d]", i), &pod.Spec.InitContainers[i], links, warn)
 		if err != nil {
 			return nil, err
 		}
 		spec.InitContainers = append(spec.InitContainers, c)
 	}
 	for i := range pod.Spec.Containers {
-		c, err := r.container(ctx, pod, fmt.Sprintf("spec.containers[%d]", i), &pod.Spec.Containers[i], links)
+		c, err := r.container(ctx, pod, fmt.Sprintf("spec.containers[%d]", i), &pod.Spec.Containers[i], links, warn)
 		if err != nil {
 			return nil, err
 		}
@@ -123,7 +141,7 @@ func (r *resolver) resolve(ctx context.Context, pod *corev1.Pod, warn func(reaso
 	}
 	for i := range pod.Spec.Volumes {
 		// The kubelet waits for the objects of every volume, mounted or not.
-		v, err := r.volume(ctx, pod, fmt.Sprintf("spec.volumes[%d]", i), &pod.Spec.Volumes[i])
+		v, err := r.volume(ctx, pod, fmt.Sprintf("spec.volumes[%d]", i), &pod.Spec.Volumes[i], warn)
 		if err != nil {
 			return nil, err
 		}
@@ -138,8 +156,8 @@ func (r *resolver) resolve(ctx context.Context, pod *corev1.Pod, warn func(reaso
 	return spec, nil
 }
 
-func (r *resolver) container(ctx context.Context, pod *corev1.Pod, field string, c *corev1.Container, links map[string]string) (providers.Container, error) {
-	env, err := r.environment(ctx, pod, field, c, links)
+func (r *resolver) container(ctx context.Context, pod *corev1.Pod, field string, c *corev1.Container, links map[string]string, warn warner) (providers.Container, error) {
+	env, err := r.environment(ctx, pod, field, c, links, warn)
 	if err != nil {
 		return providers.Container{}, err
 	}
@@ -172,11 +190,12 @@ func (r *resolver) container(ctx context.Context, pod *corev1.Pod, field string,
 	}
 	for i, m := range c.VolumeMounts {
 		if m.SubPathExpr != "" {
-			value, err := env.expand(m.SubPathExpr, fmt.Sprintf("%s.volumeMounts[%d].subPathExpr", field, i))
+			at := fmt.Sprintf("%s.volumeMounts[%d].subPathExpr", field, i)
+			m.SubPath, err = env.path(m.SubPathExpr, at)
 			if err != nil {
 				return providers.Container{}, err
 			}
-			m.SubPath, m.SubPathExpr = value.text, ""
+			m.SubPathExpr = ""
 		}
 		out.Mounts = append(out.Mounts, m)
 	}
@@ -184,7 +203,7 @@ func (r *resolver) container(ctx context.Context, pod *corev1.Pod, field string,
 }
 
 // dns is the pod's resolver configuration; nil means the cloud's own.
-func (r *resolver) dns(pod *corev1.Pod, warn func(reason, message string)) *providers.DNS {
+func (r *resolver) dns(pod *corev1.Pod, warn warner) *providers.DNS {
 	var d providers.DNS
 	switch policy := pod.Spec.DNSPolicy; {
 	case policy == corev1.DNSNone, policy == corev1.DNSDefault:
@@ -223,13 +242,14 @@ func appendNew(list, more []string) []string {
 }
 
 // serviceEnv are the variables that announce services. The API server's own is
-// always there.
+// always there, unless the pod's namespace has a service of its name.
 func (r *resolver) serviceEnv(ctx context.Context, pod *corev1.Pod) (map[string]string, error) {
-	env := map[string]string{}
-	master, err := r.fetch.service(ctx, corev1.NamespaceDefault, "kubernetes")
+	const apiServer = "kubernetes"
+	announced := map[string]*corev1.Service{}
+	master, err := r.fetch.service(ctx, corev1.NamespaceDefault, apiServer)
 	switch {
 	case err == nil:
-		addServiceEnv(env, master)
+		announced[apiServer] = master
 	case !apierrors.IsNotFound(err):
 		return nil, fmt.Errorf("reading service default/kubernetes: %w", err)
 	}
@@ -239,19 +259,29 @@ func (r *resolver) serviceEnv(ctx context.Context, pod *corev1.Pod) (map[string]
 			return nil, fmt.Errorf("listing the services of namespace %s: %w", pod.Namespace, err)
 		}
 		for i := range list.Items {
-			addServiceEnv(env, &list.Items[i])
+			if s := &list.Items[i]; hasClusterIP(s) {
+				announced[s.Name] = s
+			}
 		}
 	}
+	env := map[string]string{}
+	for _, name := range sorted(announced) {
+		addServiceEnv(env, announced[name])
+	}
 	return env, nil
+}
+
+func hasClusterIP(s *corev1.Service) bool {
+	return s.Spec.ClusterIP != "" && s.Spec.ClusterIP != corev1.ClusterIPNone && len(s.Spec.Ports) > 0
 }
 
 // addServiceEnv adds a service's variables in the kubelet's names: those of
 // Kubernetes and those that Docker links once made.
 func addServiceEnv(env map[string]string, s *corev1.Service) {
-	host := s.Spec.ClusterIP
-	if host == "" || host == corev1.ClusterIPNone || len(s.Spec.Ports) == 0 {
+	if !hasClusterIP(s) {
 		return
 	}
+	host := s.Spec.ClusterIP
 	name := variable(s.Name)
 	env[name+"_SERVICE_HOST"] = host
 	env[name+"_SERVICE_PORT"] = fmt.Sprint(s.Spec.Ports[0].Port)

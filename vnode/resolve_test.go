@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	authv1 "k8s.io/api/authentication/v1"
@@ -12,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
@@ -71,7 +73,7 @@ func testResolver(t *testing.T, objects ...runtime.Object) *resolver {
 	})
 	cfg := newBedConfig().withDefaults()
 	cfg.Resolver.ClusterDNS = []string{"10.96.0.10"}
-	return newResolver(client, cfg, clock.RealClock{})
+	return newResolver(client, cfg, newMemoryCloud().Capabilities(), clock.RealClock{})
 }
 
 func object(name string) metav1.ObjectMeta {
@@ -446,6 +448,106 @@ func TestRegistryCredentials(t *testing.T) {
 			}
 			if warns != test.warns {
 				t.Errorf("%d warnings, want %d", warns, test.warns)
+			}
+		})
+	}
+}
+
+// A token that may end before its pod is told, since a group gets no new one.
+func TestTokenThatEndsEarly(t *testing.T) {
+	const year = 365 * 24 * time.Hour
+	for name, test := range map[string]struct {
+		granted  time.Duration
+		deadline time.Duration
+		told     bool
+	}{
+		"as long as asked":           {granted: year},
+		"an hour":                    {granted: time.Hour, told: true},
+		"an hour, the pod has less":  {granted: time.Hour, deadline: 59 * time.Minute},
+		"an hour, the pod has more":  {granted: time.Hour, deadline: 2 * time.Hour, told: true},
+		"the API server says no end": {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := testResolver(t)
+			client, _ := r.client.(*fake.Clientset)
+			var asked time.Duration
+			client.PrependReactor("create", "serviceaccounts", func(a clienttesting.Action) (bool, runtime.Object, error) {
+				request := a.(clienttesting.CreateActionImpl).Object.(*authv1.TokenRequest).DeepCopy()
+				asked = time.Duration(*request.Spec.ExpirationSeconds) * time.Second
+				if test.granted > 0 {
+					request.Status.ExpirationTimestamp = metav1.NewTime(time.Now().Add(test.granted))
+				}
+				request.Status.Token = "t0ken"
+				return true, request, nil
+			})
+			pod := testPod("web", func(p *corev1.Pod) {
+				p.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
+					{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Audience: "vault", ExpirationSeconds: ptr.To[int64](600), Path: "token"}},
+				}}}}}
+				if test.deadline > 0 {
+					p.Spec.ActiveDeadlineSeconds = ptr.To(int64(test.deadline.Seconds()))
+				}
+			})
+			told := false
+			_, err := r.resolve(t.Context(), pod, func(reason, message string) {
+				told = told || reason == reasonTokenEnds
+				if strings.Contains(message, "t0ken") || reason == reasonTokenEnds && !strings.Contains(message, "vault") {
+					t.Errorf("%s: %s", reason, message)
+				}
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if asked != year {
+				t.Errorf("asked for %s", asked)
+			}
+			if told != test.told {
+				t.Errorf("told %t, want %t", told, test.told)
+			}
+		})
+	}
+}
+
+// What optional objects and odd keys come to is told by the reasons of events that
+// virtual kubelets have.
+func TestWarnings(t *testing.T) {
+	for name, test := range map[string]struct {
+		edit func(*corev1.Container)
+		want string
+	}{
+		"optional ConfigMap": {func(c *corev1.Container) {
+			c.Env = []corev1.EnvVar{{Name: "A", ValueFrom: fromMap("none", "k", true)}}
+		}, "OptionalConfigMapNotFound"},
+		"optional key of a ConfigMap": {func(c *corev1.Container) {
+			c.Env = []corev1.EnvVar{{Name: "A", ValueFrom: fromMap("odd", "none", true)}}
+		}, "OptionalConfigMapKeyNotFound"},
+		"optional Secret": {func(c *corev1.Container) {
+			c.Env = []corev1.EnvVar{{Name: "A", ValueFrom: fromSecret("none", "k", true)}}
+		}, "OptionalSecretNotFound"},
+		"keys that are no names": {func(c *corev1.Container) {
+			c.EnvFrom = []corev1.EnvFromSource{{ConfigMapRef: &corev1.ConfigMapEnvSource{LocalObjectReference: local("odd")}}}
+		}, "InvalidEnvironmentVariableNames"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := testPod("web", func(p *corev1.Pod) { test.edit(&p.Spec.Containers[0]) })
+			var got []string
+			spec, err := testResolver(t, &corev1.ConfigMap{ObjectMeta: object("odd"), Data: map[string]string{"app.properties": "hunter2", "ok": "1"}}).
+				resolve(t.Context(), pod, func(reason, message string) {
+					got = append(got, reason)
+					if strings.Contains(message, "hunter2") {
+						t.Errorf("the message has a value: %s", message)
+					}
+				})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff([]string{test.want}, got); diff != "" {
+				t.Errorf("reasons (-want +got):\n%s", diff)
+			}
+			for _, e := range spec.Containers[0].Env {
+				if e.Name == "app.properties" || e.Name == "A" {
+					t.Errorf("variable %s is set", e.Name)
+				}
 			}
 		})
 	}

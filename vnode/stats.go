@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -154,7 +155,20 @@ func (a *Agent) resourceMetrics(context.Context) ([]*dto.MetricFamily, error) {
 	if err != nil {
 		return nil, fmt.Errorf("figures of virtual node %s: %w", a.cfg.Node.Name, err)
 	}
+	for _, f := range families {
+		for _, metric := range f.Metric {
+			podSecond(metric.Label)
+		}
+	}
 	return families, nil
+}
+
+// podSecond puts the pod's name where the provider suite of virtual-kubelet looks for
+// it in metrics of pods and containers: in second place.
+func podSecond(labels []*dto.LabelPair) {
+	if i := slices.IndexFunc(labels, func(l *dto.LabelPair) bool { return l.GetName() == "pod" }); i > 1 {
+		labels[1], labels[i] = labels[i], labels[1]
+	}
 }
 
 // failing tells whether the last call for measurements has failed.

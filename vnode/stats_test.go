@@ -168,7 +168,7 @@ func TestResourceMetrics(t *testing.T) {
 	got := get("/metrics/resource")
 	for want, is := range map[string]bool{
 		`container_memory_working_set_bytes{container="side"`:                                   false,
-		`container_cpu_usage_seconds_total{container="side",namespace="default",pod="full"} 0 `: true,
+		`container_cpu_usage_seconds_total{container="side",pod="full",namespace="default"} 0 `: true,
 		`pod_cpu_usage_seconds_total{namespace="default",pod="full"} 21.5 `:                     true,
 	} {
 		if strings.Contains(got, want) != is {
@@ -177,7 +177,7 @@ func TestResourceMetrics(t *testing.T) {
 	}
 	clk.Step(2 * time.Minute)
 	got = get("/metrics/resource")
-	for _, bad := range []string{"memory", "node_", `container_cpu_usage_seconds_total{container="app",namespace="default",pod="full"}`, `pod_cpu_usage_seconds_total{namespace="default",pod="full"}`} {
+	for _, bad := range []string{"memory", "node_", `container_cpu_usage_seconds_total{container="app",pod="full",namespace="default"}`, `pod_cpu_usage_seconds_total{namespace="default",pod="full"}`} {
 		if strings.Contains(got, bad) {
 			t.Errorf("after 2 min of silence there is still %s in %s", bad, got)
 		}
@@ -203,7 +203,7 @@ func TestFiguresOfRunningPods(t *testing.T) {
 		b.start()
 		b.runs("web", "app")
 		b.create(testPod("starting"))
-		const series = `container_cpu_usage_seconds_total{container="app",namespace="default",pod="web"} `
+		const series = `container_cpu_usage_seconds_total{container="app",pod="web",namespace="default"} `
 		if got := b.figures("/metrics/resource"); !strings.Contains(got, series+"0 ") {
 			t.Errorf("before the cloud was asked: %s", got)
 		}

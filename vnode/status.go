@@ -43,6 +43,8 @@ const (
 	reasonInternal   = "InternalError"
 	reasonNotDeleted = "GroupNotDeleted"
 	reasonRestarted  = "RestartedByCloud"
+	// reasonTokenEnds: a token of the pod may end before the pod does.
+	reasonTokenEnds = "TokenEndsEarly"
 )
 
 // exitKilled is the exit code that the kubelet reports for a container whose

@@ -13,15 +13,15 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// patchStatus writes what differs between the pod's status and the wanted one,
-// and nothing if nothing does. Conditions merge by type, so that those of other
+// patchStatus writes what differs between the pod's status and the wanted one, with
+// some annotations, and nothing if the status does not differ. Conditions merge by type, so that those of other
 // writers stay; the UID in the patch makes the API server refuse it for another
 // pod of the same name. It returns the pod as the API server then holds it.
-func patchStatus(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod, want corev1.PodStatus) (*corev1.Pod, bool, error) {
+func patchStatus(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod, want corev1.PodStatus, annotations map[string]string) (*corev1.Pod, bool, error) {
 	if equality.Semantic.DeepEqual(pod.Status, want) {
 		return pod, false, nil
 	}
-	patch, err := statusPatch(pod, want)
+	patch, err := statusPatch(pod, want, annotations)
 	if err != nil {
 		return nil, false, err
 	}
@@ -33,12 +33,12 @@ func patchStatus(ctx context.Context, client kubernetes.Interface, pod *corev1.P
 	return written, true, nil
 }
 
-func statusPatch(pod *corev1.Pod, want corev1.PodStatus) ([]byte, error) {
+func statusPatch(pod *corev1.Pod, want corev1.PodStatus, annotations map[string]string) ([]byte, error) {
 	before, err := json.Marshal(corev1.Pod{Status: pod.Status})
 	if err != nil {
 		return nil, fmt.Errorf("encoding the status of pod %s/%s: %w", pod.Namespace, pod.Name, err)
 	}
-	after, err := json.Marshal(corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: pod.UID}, Status: want})
+	after, err := json.Marshal(corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: pod.UID, Annotations: annotations}, Status: want})
 	if err != nil {
 		return nil, fmt.Errorf("encoding the status of pod %s/%s: %w", pod.Namespace, pod.Name, err)
 	}

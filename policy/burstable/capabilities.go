@@ -112,7 +112,7 @@ const (
 	FileModes Feature = "FileModes"
 	// NestedFilePaths puts the files of a volume into directories.
 	NestedFilePaths Feature = "NestedFilePaths"
-	// SubPath mounts a part of a volume.
+	// SubPath mounts a part of a volume, named by subPath or subPathExpr.
 	SubPath Feature = "SubPath"
 
 	// ShareProcessNamespace lets the containers of a pod see each other's processes.
@@ -161,6 +161,11 @@ type Limits struct {
 	// of an environment variable.
 	EnvNameBytes  int `json:"envNameBytes,omitempty"`
 	EnvValueBytes int `json:"envValueBytes,omitempty"`
+	// Env is how many variables of its own a container may have. Those of envFrom and
+	// of Services count too where the cloud bounds them; the agent sees those.
+	Env int `json:"env,omitempty"`
+	// ImageBytes is the longest name of an image.
+	ImageBytes int `json:"imageBytes,omitempty"`
 	// FileBytes is the largest file of a volume made from a ConfigMap, Secret,
 	// downward API or token. Check cannot see the files; the agent does.
 	FileBytes int `json:"fileBytes,omitempty"`

@@ -98,15 +98,20 @@ func (c *checker) downward(at *path, items []corev1.DownwardAPIVolumeFile) {
 	}
 }
 
+const (
+	modesFixed    = "gives every file of a volume the mode 0644; leave the mode out"
+	noDirectories = "has no directories in volumes of files"
+)
+
 func (c *checker) mode(at *path, field string, mode *int32) {
 	if mode != nil && *mode != defaultFileMode && !c.caps.Has(FileModes) {
-		c.lacks(at, field, "gives every file of a volume the mode 0644; leave the mode out")
+		c.lacks(at, field, modesFixed)
 	}
 }
 
 func (c *checker) filePath(at *path, field, file string) {
 	if strings.Contains(file, "/") && !c.caps.Has(NestedFilePaths) {
-		c.lacks(at, field, "has no directories in volumes of files")
+		c.lacks(at, field, noDirectories)
 	}
 }
 
@@ -140,6 +145,11 @@ func (c *checker) containers(root *path, field string, list []corev1.Container, 
 		c.restartPolicy(&at, list, i, init)
 		c.bound(&at, "command", "items", len(ctr.Command), limits.Command)
 		c.bound(&at, "args", "items", len(ctr.Args), limits.Args)
+		c.bound(&at, "image", "bytes in the name of an image", len(ctr.Image), limits.ImageBytes)
+		c.bound(&at, "env", "variables in one container", len(ctr.Env), limits.Env)
+		if init {
+			apply(c, &at, initRules, ctr)
+		}
 		c.ports(&at, ctr.Ports)
 		c.env(&at, ctr)
 		for j := range ctr.VolumeMounts {
@@ -157,7 +167,7 @@ func (c *checker) containers(root *path, field string, list []corev1.Container, 
 
 func (c *checker) env(at *path, ctr *corev1.Container) {
 	for i := range ctr.EnvFrom {
-		if p := ctr.EnvFrom[i].Prefix; p != "" && !plainName(p) {
+		if p := ctr.EnvFrom[i].Prefix; p != "" && !PlainName(p) {
 			c.never(&path{parent: at, name: "envFrom", index: i}, "prefix", onlyPlainNames)
 		}
 	}
@@ -165,7 +175,7 @@ func (c *checker) env(at *path, ctr *corev1.Container) {
 	for i := range ctr.Env {
 		e := &ctr.Env[i]
 		v := path{parent: at, name: "env", index: i}
-		if !plainName(e.Name) {
+		if !PlainName(e.Name) {
 			c.never(&v, "name", onlyPlainNames)
 		}
 		c.bound(&v, "name", "bytes in the name of a variable", len(e.Name), c.caps.Limits.EnvNameBytes)
@@ -217,13 +227,20 @@ func (c *checker) podIPReferences(at *path, ctr *corev1.Container) {
 				c.never(&path{parent: at, name: "args", index: j}, "", why)
 			}
 		}
+		for j := range ctr.VolumeMounts {
+			if strings.Contains(ctr.VolumeMounts[j].SubPathExpr, ref) {
+				c.never(&path{parent: at, name: "volumeMounts", index: j}, "subPathExpr", why)
+			}
+		}
 	}
 }
 
 const onlyPlainNames = "takes names of letters, digits and _ only, not beginning with a digit"
 
-// plainName tells whether both clouds take the name of a variable.
-func plainName(s string) bool {
+// PlainName tells whether the clouds take s as the name of an environment variable:
+// letters, digits and _, not beginning with a digit. Their bounds of its length differ,
+// see [Limits].
+func PlainName(s string) bool {
 	for i := range len(s) {
 		b := s[i]
 		if b == '_' || 'a' <= b && b <= 'z' || 'A' <= b && b <= 'Z' || i > 0 && '0' <= b && b <= '9' {

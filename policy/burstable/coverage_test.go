@@ -1,6 +1,7 @@
 package burstable
 
 import (
+	"fmt"
 	"maps"
 	"reflect"
 	"regexp"
@@ -12,96 +13,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
-
-// carried lists the fields that are carried out for every cloud, and by whom.
-// An entry that ends in ".*" speaks for all that is below it.
-var carried = map[string]string{
-	"spec.nodeSelector.*":              "scheduler",
-	"spec.nodeName":                    "scheduler",
-	"spec.affinity.*":                  "scheduler",
-	"spec.schedulerName":               "scheduler",
-	"spec.tolerations.*":               "scheduler",
-	"spec.priorityClassName":           "scheduler",
-	"spec.priority":                    "scheduler",
-	"spec.preemptionPolicy":            "scheduler",
-	"spec.topologySpreadConstraints.*": "scheduler",
-	"spec.schedulingGates.*":           "scheduler",
-	"spec.schedulingGroup.*":           "scheduler",
-
-	"spec.serviceAccountName":           "agent: token volume, downward API",
-	"spec.serviceAccount":               "agent: the old name of serviceAccountName",
-	"spec.automountServiceAccountToken": "API server: adds the token volume",
-	"spec.imagePullSecrets.*":           "agent: registry credentials",
-	"spec.enableServiceLinks":           "agent: environment",
-	"spec.readinessGates.*":             "agent: leaves conditions of others alone",
-	"spec.restartPolicy":                "provider",
-
-	"spec.securityContext.fsGroupChangePolicy": "no effect without fsGroup",
-	"spec.securityContext.seLinuxChangePolicy": "no effect without seLinuxOptions",
-	"spec.securityContext.sysctls.*":           "provider, with Sysctls",
-	"spec.securityContext.seccompProfile.*":    "provider, with SeccompProfile",
-	"spec.securityContext.runAsNonRoot":        "checked with the user of each container",
-
-	"spec.dnsConfig.*":   "provider, with DNSConfig",
-	"spec.hostAliases.*": "provider, with HostAliases",
-	"spec.os.*":          "Linux only",
-
-	"spec.volumes.azureFile.*":  "agent and provider, with AzureFile",
-	"spec.volumes.csi.driver":   "agent and provider, with AzureFile, for file.csi.azure.com",
-	"spec.volumes.csi.readOnly": "agent and provider, with AzureFile, for file.csi.azure.com",
-
-	"spec.volumes.name":                                                    "agent",
-	"spec.volumes.configMap.name":                                          "agent",
-	"spec.volumes.configMap.optional":                                      "agent",
-	"spec.volumes.configMap.items.key":                                     "agent",
-	"spec.volumes.secret.secretName":                                       "agent",
-	"spec.volumes.secret.optional":                                         "agent",
-	"spec.volumes.secret.items.key":                                        "agent",
-	"spec.volumes.downwardAPI.items.fieldRef.apiVersion":                   "agent",
-	"spec.volumes.downwardAPI.items.resourceFieldRef.*":                    "agent",
-	"spec.volumes.projected.sources.configMap.name":                        "agent",
-	"spec.volumes.projected.sources.configMap.optional":                    "agent",
-	"spec.volumes.projected.sources.configMap.items.key":                   "agent",
-	"spec.volumes.projected.sources.secret.name":                           "agent",
-	"spec.volumes.projected.sources.secret.optional":                       "agent",
-	"spec.volumes.projected.sources.secret.items.key":                      "agent",
-	"spec.volumes.projected.sources.downwardAPI.items.fieldRef.apiVersion": "agent",
-	"spec.volumes.projected.sources.downwardAPI.items.resourceFieldRef.*":  "agent",
-	"spec.volumes.projected.sources.serviceAccountToken.audience":          "agent: TokenRequest",
-	"spec.volumes.projected.sources.serviceAccountToken.expirationSeconds": "agent: TokenRequest, not renewed in the running group",
-
-	"spec.containers.name":                              "provider",
-	"spec.containers.image":                             "provider",
-	"spec.containers.ports.name":                        "agent: names of ports in probes and hooks",
-	"spec.containers.env.valueFrom.configMapKeyRef.*":   "agent",
-	"spec.containers.env.valueFrom.secretKeyRef.*":      "agent",
-	"spec.containers.env.valueFrom.resourceFieldRef.*":  "agent",
-	"spec.containers.env.valueFrom.fieldRef.apiVersion": "agent",
-	"spec.containers.envFrom.configMapRef.*":            "agent",
-	"spec.containers.envFrom.secretRef.*":               "agent",
-	"spec.containers.resizePolicy.*":                    "no effect: a running pod is not resized",
-	"spec.containers.volumeMounts.name":                 "provider",
-	"spec.containers.volumeMounts.readOnly":             "provider",
-	"spec.containers.volumeMounts.mountPath":            "provider",
-	"spec.containers.securityContext.seccompProfile.*":  "provider, with SeccompProfile",
-	"spec.containers.securityContext.runAsNonRoot":      "see the case",
-
-	"spec.containers.livenessProbe.*":                           "as readinessProbe",
-	"spec.containers.lifecycle.preStop.*":                       "as postStart",
-	"spec.containers.readinessProbe.initialDelaySeconds":        "provider",
-	"spec.containers.readinessProbe.timeoutSeconds":             "provider",
-	"spec.containers.readinessProbe.periodSeconds":              "provider",
-	"spec.containers.readinessProbe.failureThreshold":           "provider",
-	"spec.containers.readinessProbe.httpGet.path":               "provider",
-	"spec.containers.readinessProbe.httpGet.scheme":             "provider",
-	"spec.containers.readinessProbe.httpGet.httpHeaders.*":      "provider, with HTTPProbeHeaders",
-	"spec.containers.lifecycle.postStart.exec.*":                "provider, with Lifecycle",
-	"spec.containers.lifecycle.postStart.httpGet.host":          "provider, with Lifecycle",
-	"spec.containers.lifecycle.postStart.httpGet.path":          "provider, with Lifecycle",
-	"spec.containers.lifecycle.postStart.httpGet.scheme":        "provider, with Lifecycle",
-	"spec.containers.lifecycle.postStart.httpGet.httpHeaders.*": "provider, with Lifecycle",
-	"spec.containers.lifecycle.postStart.tcpSocket.host":        "provider, with Lifecycle",
-}
 
 // use is one way to use a field, and the refusal that it must cause.
 type use struct {
@@ -115,6 +26,13 @@ func ptr[T any](v T) *T { return &v }
 // first is the first container of the pod that a use changes.
 func first(f func(*corev1.Container)) func(*corev1.PodSpec) {
 	return func(s *corev1.PodSpec) { f(&s.Containers[0]) }
+}
+
+func initContainer(f func(*corev1.Container)) func(*corev1.PodSpec) {
+	return func(s *corev1.PodSpec) {
+		s.InitContainers = make([]corev1.Container, 1)
+		f(&s.InitContainers[0])
+	}
 }
 
 func security(f func(*corev1.SecurityContext)) func(*corev1.PodSpec) {
@@ -242,6 +160,18 @@ var uses = []use{
 	{"spec.containers.args", "", first(func(c *corev1.Container) {
 		c.Env, c.Command, c.Args = []corev1.EnvVar{{Name: "IP", ValueFrom: podIP}}, []string{"serve"}, []string{"$(IP)"}
 	})},
+	{"spec.containers.volumeMounts.subPathExpr", "", first(func(c *corev1.Container) {
+		c.Env, c.VolumeMounts = []corev1.EnvVar{{Name: "IP", ValueFrom: podIP}}, []corev1.VolumeMount{{SubPathExpr: "of-$(IP)"}}
+	})},
+	{"spec.containers.env", "", first(func(c *corev1.Container) {
+		for i := range testLimits.Env + 1 {
+			c.Env = append(c.Env, corev1.EnvVar{Name: fmt.Sprintf("A%d", i)})
+		}
+	})},
+	{"spec.containers.image", "", first(func(c *corev1.Container) { c.Image = strings.Repeat("a", testLimits.ImageBytes+1) })},
+	{"spec.initContainers.stdin", "", initContainer(func(c *corev1.Container) { c.Stdin = true })},
+	{"spec.initContainers.stdinOnce", "", initContainer(func(c *corev1.Container) { c.StdinOnce = true })},
+	{"spec.initContainers.tty", "", initContainer(func(c *corev1.Container) { c.TTY = true })},
 	{"spec.containers.env.valueFrom.fieldRef.fieldPath", PodIPEnv, env(corev1.EnvVar{Name: "a", ValueFrom: podIP})},
 	{"spec.containers.env.valueFrom.fieldRef.fieldPath", "", env(corev1.EnvVar{Name: "a", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "status.hostIP"}}})},
 	{"spec.containers.env.valueFrom.fileKeyRef", "", env(corev1.EnvVar{Name: "a", ValueFrom: &corev1.EnvVarSource{FileKeyRef: &corev1.FileKeySelector{}}})},
@@ -276,7 +206,7 @@ var uses = []use{
 
 	{"spec.containers.volumeMounts.recursiveReadOnly", "", mount(corev1.VolumeMount{RecursiveReadOnly: ptr(corev1.RecursiveReadOnlyEnabled)})},
 	{"spec.containers.volumeMounts.subPath", SubPath, mount(corev1.VolumeMount{SubPath: "a"})},
-	{"spec.containers.volumeMounts.subPathExpr", "", mount(corev1.VolumeMount{SubPathExpr: "a"})},
+	{"spec.containers.volumeMounts.subPathExpr", SubPath, mount(corev1.VolumeMount{SubPathExpr: "a"})},
 	{"spec.containers.volumeMounts.mountPropagation", "", mount(corev1.VolumeMount{MountPropagation: ptr(corev1.MountPropagationHostToContainer)})},
 
 	{"spec.containers.readinessProbe.exec", ExecProbe, probe(corev1.Probe{ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{}}})},
@@ -395,6 +325,7 @@ func allUses() []use {
 var testLimits = Limits{
 	Containers: 3, InitContainers: 2, AllContainers: 4, Volumes: 4, MilliCPU: 64000, MemoryBytes: 512 << 30,
 	EphemeralStorageBytes: 30 << 30, EnvNameBytes: 128, EnvValueBytes: 256, FileBytes: 1 << 10,
+	Env: 6, ImageBytes: 255,
 	Command: 100, Args: 10, ProbeCommand: 20, Ports: 5, ReservedPortRanges: []PortRange{{111, 111}, {20000, 30000}},
 	Capabilities: []string{"NET_ADMIN", "NET_RAW"},
 }
@@ -486,14 +417,23 @@ func TestEveryFieldIsInAList(t *testing.T) {
 		}
 	}
 
-	known := map[string]bool{}
+	sameTypes := map[string]string{}
+	known, types := map[string]bool{}, map[string]reflect.Type{}
 	var walk func(at string, typ reflect.Type)
 	walk = func(at string, typ reflect.Type) {
 		for typ.Kind() == reflect.Pointer || typ.Kind() == reflect.Slice {
 			typ = typ.Elem()
 		}
-		if _, ok := carried[at+".*"]; ok {
+		if types[at] == nil { // not what is embedded in it
+			types[at] = typ
+		}
+		if by, ok := carried[at+".*"]; ok {
 			known[at+".*"] = true
+			if of, same := strings.CutPrefix(by, sameAs); same {
+				sameTypes[at] = of
+			} else if by != byScheduler && !strings.HasPrefix(by, noEffect) {
+				t.Errorf("%s.* speaks for fields that a new Kubernetes may add below it; name them one by one", at)
+			}
 			return
 		}
 		if refusedWhole[at] {
@@ -530,6 +470,11 @@ func TestEveryFieldIsInAList(t *testing.T) {
 		}
 		walk("spec."+jsonName(f), f.Type)
 	}
+	for at, of := range sameTypes {
+		if types[of] == nil || types[at] != types[of] {
+			t.Errorf("%s is of type %s and cannot be judged as %s, which is of %v", at, types[at], of, types[of])
+		}
+	}
 	for f := range carried {
 		if !known[f] {
 			t.Errorf("carried has %s, which is no field (any more) or is spoken for elsewhere", f)
@@ -540,4 +485,30 @@ func TestEveryFieldIsInAList(t *testing.T) {
 func jsonName(f reflect.StructField) string {
 	name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 	return name
+}
+
+// TestTableHasEveryUse fails when the pages made of the table would leave a refusal
+// out, or name one that is none.
+func TestTableHasEveryUse(t *testing.T) {
+	type row struct {
+		field string
+		need  Feature
+	}
+	rows := map[row]bool{}
+	for _, r := range Table() {
+		rows[row{r.Field, r.Need}] = true
+		if r.By == "" && r.Why == "" {
+			t.Errorf("%s: nobody carries it out, and nothing says why", r.Field)
+		}
+	}
+	for _, u := range allUses() {
+		if !rows[row{u.field, u.need}] && u.need != "" {
+			t.Errorf("%s with %q is not in the table", u.field, u.need)
+		}
+	}
+	for _, v := range foreignVolumes() {
+		if !rows[row{v.field, ""}] {
+			t.Errorf("%s is not in the table", v.field)
+		}
+	}
 }

@@ -38,7 +38,7 @@ var descriptions = map[Feature]string{
 	EmptyDirSizeLimit:      "`emptyDir.sizeLimit`",
 	FileModes:              "file modes other than 0644 in volumes made of files",
 	NestedFilePaths:        "directories in volumes made of files",
-	SubPath:                "`volumeMounts[].subPath`",
+	SubPath:                "`volumeMounts[].subPath`, `subPathExpr`",
 	ShareProcessNamespace:  "`shareProcessNamespace`",
 	TerminationMessages:    "`terminationMessagePath`, `terminationMessagePolicy`",
 	Sidecars:               "init containers with `restartPolicy: Always`, after all others",

@@ -91,6 +91,13 @@ var containerRules = []rule[corev1.Container]{
 	{"tty", func(c *corev1.Container) bool { return c.TTY }, TTY, "does not allocate a terminal"},
 }
 
+// initRules are asked about init containers besides.
+var initRules = []rule[corev1.Container]{
+	{"stdin", func(c *corev1.Container) bool { return c.Stdin }, anyCloud, "gives init containers no standard input"},
+	{"stdinOnce", func(c *corev1.Container) bool { return c.StdinOnce }, anyCloud, "gives init containers no standard input"},
+	{"tty", func(c *corev1.Container) bool { return c.TTY }, anyCloud, "gives init containers no terminal"},
+}
+
 var securityRules = []rule[corev1.SecurityContext]{
 	{"capabilities.add", func(s *corev1.SecurityContext) bool {
 		return s.Capabilities != nil && len(s.Capabilities.Add) > 0
@@ -127,7 +134,7 @@ var mountRules = []rule[corev1.VolumeMount]{
 	{"mountPropagation", func(m *corev1.VolumeMount) bool {
 		return m.MountPropagation != nil && *m.MountPropagation != corev1.MountPropagationNone
 	}, anyCloud, "does not propagate mounts"},
-	{"subPathExpr", func(m *corev1.VolumeMount) bool { return m.SubPathExpr != "" }, anyCloud, "does not expand variables in paths of mounts"},
+	{"subPathExpr", func(m *corev1.VolumeMount) bool { return m.SubPathExpr != "" }, SubPath, "mounts whole volumes only"},
 }
 
 var probeRules = []rule[corev1.Probe]{

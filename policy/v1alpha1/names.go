@@ -42,6 +42,12 @@ const (
 	// ShareAnnotation on a pod says from which shares of limits it was granted at
 	// admission, so that it is not counted twice.
 	ShareAnnotation = "autoburst.io/share"
+
+	// SizeAnnotation is set by the agent on a pod of its virtual node: the size that
+	// the cloud sells and bills for the pod, which is what the pod asks for rounded up
+	// to the cloud's sizes. It is a ResourceList as JSON, such as
+	// {"cpu":"2","memory":"4Gi"}. Limits of policies count the same size.
+	SizeAnnotation = "autoburst.io/size"
 )
 
 // BurstDeletionCost is the pod deletion cost (annotation

@@ -59,6 +59,8 @@ var capabilities = burstable.Capabilities{
 		EphemeralStorageBytes: maxDiskBytes,
 		EnvNameBytes:          maxEnvNameBytes,
 		EnvValueBytes:         maxEnvValue,
+		Env:                   maxEnv,
+		ImageBytes:            maxImageLength,
 		FileBytes:             maxFileBytes,
 		Command:               maxCommand,
 		Args:                  maxArgs,

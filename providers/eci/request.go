@@ -142,10 +142,8 @@ func (m *members) addVolume(at string, v *providers.Volume) {
 			m.hide(content)
 			m.hide(string(f.Data))
 		}
-		if f.Mode != 0 {
-			// Four octal digits, as the published example has it (0644).
-			m.set(file+".Mode", fmt.Sprintf("%04o", f.Mode))
-		}
+		// Four octal digits, as the published example has it (0644).
+		m.set(file+".Mode", fmt.Sprintf("%04o", f.Mode))
 	}
 }
 

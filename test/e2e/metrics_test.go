@@ -140,8 +140,8 @@ items:
 		waitPod(t, ns, "measured", "runs", func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodRunning })
 		for path, series := range map[string][]string{
 			"/metrics/resource": {
-				`container_start_time_seconds{container="app",namespace="` + ns + `",pod="measured"} `,
-				`container_cpu_usage_seconds_total{container="app",namespace="` + ns + `",pod="measured"} `,
+				`container_start_time_seconds{container="app",pod="measured",namespace="` + ns + `"} `,
+				`container_cpu_usage_seconds_total{container="app",pod="measured",namespace="` + ns + `"} `,
 				`pod_cpu_usage_seconds_total{namespace="` + ns + `",pod="measured"} `,
 				"\nscrape_error 0\n", "\nresource_scrape_error 0\n",
 			},

@@ -107,15 +107,16 @@ func (s *Server) forgetLocked(key string, g *group) {
 	}
 }
 
-// addressLocked gives the group a new address if its definition has one.
-// Server.mu is held.
+// addressLocked gives the group a new address if its definition has one, or puts it
+// into a subnet: there each group has one, asked for or not (azure-aci, which asks for
+// none there, reads the pod's address from the answer). Server.mu is held.
 func (s *Server) addressLocked(g *group) {
 	g.releaseLocked()
 	wanted := g.def.Properties.IPAddress
 	switch {
-	case wanted == nil:
+	case wanted == nil && len(g.def.Properties.SubnetIDs) == 0:
 		return
-	case wanted.Type == "Private":
+	case wanted == nil || wanted.Type == "Private":
 		g.pool = s.private
 	default:
 		g.pool = s.public

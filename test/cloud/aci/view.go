@@ -27,14 +27,17 @@ func (s *Server) viewLocked(g *group, state sim.State, withInstance bool) map[st
 	view["id"], view["name"], view["type"] = g.id, g.name, groupType
 	properties := object(view, "properties")
 	properties["provisioningState"] = provisioning(state, g.deployed, s.clock.Now())
-	if g.def.Properties.IPAddress != nil {
+	if g.def.Properties.IPAddress == nil && len(g.def.Properties.SubnetIDs) > 0 {
+		properties["ipAddress"] = map[string]any{"type": "Private", "ports": []any{}}
+	}
+	if _, addressed := properties["ipAddress"]; addressed {
 		address := object(properties, "ipAddress")
 		delete(address, "ip") // the service's to give
 		if g.address.IsValid() && !state.Scheduled.IsZero() && state.Phase != sim.Stopped {
 			address["ip"] = g.address.String()
 		}
-		if label := g.def.Properties.IPAddress.DNSNameLabel; label != "" {
-			address["fqdn"] = label + "." + normalizeLocation(g.def.Location) + ".azurecontainer.io"
+		if asked := g.def.Properties.IPAddress; asked != nil && asked.DNSNameLabel != "" {
+			address["fqdn"] = asked.DNSNameLabel + "." + normalizeLocation(g.def.Location) + ".azurecontainer.io"
 		}
 		for _, p := range objects(address, "ports") {
 			if _, given := p["protocol"]; !given {

@@ -1,0 +1,123 @@
+package burstable
+
+// carried lists the fields that are carried out for every cloud, and by whom.
+// An entry that ends in ".*" speaks for all that is below it: only for what the
+// scheduler reads, what has no effect, and what is of the type of another field.
+var carried = map[string]string{
+	"spec.nodeSelector.*":              byScheduler,
+	"spec.nodeName":                    byScheduler,
+	"spec.affinity.*":                  byScheduler,
+	"spec.schedulerName":               byScheduler,
+	"spec.tolerations.*":               byScheduler,
+	"spec.priorityClassName":           byScheduler,
+	"spec.priority":                    byScheduler,
+	"spec.preemptionPolicy":            byScheduler,
+	"spec.topologySpreadConstraints.*": byScheduler,
+	"spec.schedulingGates.*":           byScheduler,
+	"spec.schedulingGroup.*":           byScheduler,
+
+	"spec.serviceAccountName":           "agent: token volume, downward API",
+	"spec.serviceAccount":               "agent: the old name of serviceAccountName",
+	"spec.automountServiceAccountToken": "API server: adds the token volume",
+	"spec.imagePullSecrets.name":        "agent: registry credentials",
+	"spec.enableServiceLinks":           "agent: environment",
+	"spec.readinessGates.conditionType": "agent: leaves conditions of others alone",
+	"spec.restartPolicy":                byCloud,
+
+	"spec.securityContext.fsGroupChangePolicy":             noEffect + " without fsGroup",
+	"spec.securityContext.seLinuxChangePolicy":             noEffect + " without seLinuxOptions",
+	"spec.securityContext.sysctls.name":                    byCloud + ", with Sysctls",
+	"spec.securityContext.sysctls.value":                   byCloud + ", with Sysctls",
+	"spec.securityContext.seccompProfile.type":             byCloud + ", with SeccompProfile",
+	"spec.securityContext.seccompProfile.localhostProfile": noEffect + " without type Localhost",
+	"spec.securityContext.runAsNonRoot":                    "checked with the user of each container",
+
+	"spec.dnsConfig.nameservers":   byCloud + ", with DNSConfig",
+	"spec.dnsConfig.searches":      byCloud + ", with DNSConfig",
+	"spec.dnsConfig.options.name":  byCloud + ", with DNSConfig",
+	"spec.dnsConfig.options.value": byCloud + ", with DNSConfig",
+	"spec.hostAliases.ip":          byCloud + ", with HostAliases",
+	"spec.hostAliases.hostnames":   byCloud + ", with HostAliases",
+	"spec.os.name":                 "Linux only",
+
+	"spec.volumes.azureFile.secretName": "agent and cloud, with AzureFile",
+	"spec.volumes.azureFile.shareName":  "agent and cloud, with AzureFile",
+	"spec.volumes.azureFile.readOnly":   "agent and cloud, with AzureFile",
+	"spec.volumes.csi.driver":           "agent and cloud, with AzureFile: for file.csi.azure.com",
+	"spec.volumes.csi.readOnly":         "agent and cloud, with AzureFile: for file.csi.azure.com",
+
+	"spec.volumes.name":                                                               "agent",
+	"spec.volumes.configMap.name":                                                     "agent",
+	"spec.volumes.configMap.optional":                                                 "agent",
+	"spec.volumes.configMap.items.key":                                                "agent",
+	"spec.volumes.secret.secretName":                                                  "agent",
+	"spec.volumes.secret.optional":                                                    "agent",
+	"spec.volumes.secret.items.key":                                                   "agent",
+	"spec.volumes.downwardAPI.items.fieldRef.apiVersion":                              "agent",
+	"spec.volumes.downwardAPI.items.resourceFieldRef.containerName":                   "agent",
+	"spec.volumes.downwardAPI.items.resourceFieldRef.resource":                        "agent",
+	"spec.volumes.downwardAPI.items.resourceFieldRef.divisor":                         "agent",
+	"spec.volumes.projected.sources.configMap.name":                                   "agent",
+	"spec.volumes.projected.sources.configMap.optional":                               "agent",
+	"spec.volumes.projected.sources.configMap.items.key":                              "agent",
+	"spec.volumes.projected.sources.secret.name":                                      "agent",
+	"spec.volumes.projected.sources.secret.optional":                                  "agent",
+	"spec.volumes.projected.sources.secret.items.key":                                 "agent",
+	"spec.volumes.projected.sources.downwardAPI.items.fieldRef.apiVersion":            "agent",
+	"spec.volumes.projected.sources.downwardAPI.items.resourceFieldRef.containerName": "agent",
+	"spec.volumes.projected.sources.downwardAPI.items.resourceFieldRef.resource":      "agent",
+	"spec.volumes.projected.sources.downwardAPI.items.resourceFieldRef.divisor":       "agent",
+	"spec.volumes.projected.sources.serviceAccountToken.audience":                     "agent: TokenRequest",
+	"spec.volumes.projected.sources.serviceAccountToken.expirationSeconds":            "agent: TokenRequest, for at least as long; not renewed in the running group",
+
+	"spec.containers.name":                                            byCloud,
+	"spec.containers.image":                                           byCloud,
+	"spec.containers.ports.name":                                      "agent: names of ports in probes and hooks",
+	"spec.containers.env.valueFrom.configMapKeyRef.name":              "agent",
+	"spec.containers.env.valueFrom.configMapKeyRef.key":               "agent",
+	"spec.containers.env.valueFrom.configMapKeyRef.optional":          "agent",
+	"spec.containers.env.valueFrom.secretKeyRef.name":                 "agent, in the cloud's secret fields",
+	"spec.containers.env.valueFrom.secretKeyRef.key":                  "agent",
+	"spec.containers.env.valueFrom.secretKeyRef.optional":             "agent",
+	"spec.containers.env.valueFrom.resourceFieldRef.containerName":    "agent",
+	"spec.containers.env.valueFrom.resourceFieldRef.resource":         "agent; a limit that is not set is the size of the group",
+	"spec.containers.env.valueFrom.resourceFieldRef.divisor":          "agent",
+	"spec.containers.env.valueFrom.fieldRef.apiVersion":               "agent",
+	"spec.containers.envFrom.configMapRef.name":                       "agent; keys that cannot be names of variables are skipped with an event",
+	"spec.containers.envFrom.configMapRef.optional":                   "agent",
+	"spec.containers.envFrom.secretRef.name":                          "agent, in the cloud's secret fields; keys that cannot be names of variables are skipped with an event",
+	"spec.containers.envFrom.secretRef.optional":                      "agent",
+	"spec.containers.resizePolicy.*":                                  noEffect + ": a running pod is not resized",
+	"spec.containers.volumeMounts.name":                               byCloud,
+	"spec.containers.volumeMounts.readOnly":                           byCloud,
+	"spec.containers.volumeMounts.mountPath":                          byCloud,
+	"spec.containers.securityContext.seccompProfile.type":             byCloud + ", with SeccompProfile",
+	"spec.containers.securityContext.seccompProfile.localhostProfile": noEffect + " without type Localhost",
+
+	"spec.containers.livenessProbe.*":                               sameAs + "spec.containers.readinessProbe",
+	"spec.containers.lifecycle.preStop.*":                           sameAs + "spec.containers.lifecycle.postStart",
+	"spec.containers.readinessProbe.initialDelaySeconds":            byCloud,
+	"spec.containers.readinessProbe.timeoutSeconds":                 byCloud,
+	"spec.containers.readinessProbe.periodSeconds":                  byCloud,
+	"spec.containers.readinessProbe.failureThreshold":               byCloud,
+	"spec.containers.readinessProbe.httpGet.path":                   byCloud,
+	"spec.containers.readinessProbe.httpGet.scheme":                 byCloud,
+	"spec.containers.readinessProbe.httpGet.httpHeaders.name":       byCloud + ", with HTTPProbeHeaders",
+	"spec.containers.readinessProbe.httpGet.httpHeaders.value":      byCloud + ", with HTTPProbeHeaders",
+	"spec.containers.lifecycle.postStart.exec.command":              byCloud + ", with Lifecycle",
+	"spec.containers.lifecycle.postStart.httpGet.host":              byCloud + ", with Lifecycle",
+	"spec.containers.lifecycle.postStart.httpGet.path":              byCloud + ", with Lifecycle",
+	"spec.containers.lifecycle.postStart.httpGet.scheme":            byCloud + ", with Lifecycle",
+	"spec.containers.lifecycle.postStart.httpGet.httpHeaders.name":  byCloud + ", with Lifecycle",
+	"spec.containers.lifecycle.postStart.httpGet.httpHeaders.value": byCloud + ", with Lifecycle",
+	"spec.containers.lifecycle.postStart.tcpSocket.host":            byCloud + ", with Lifecycle",
+}
+
+// Who carries a field out.
+const (
+	byScheduler = "scheduler"
+	byCloud     = "cloud"
+	noEffect    = "no effect"
+	// sameAs is followed by the field whose rules are those of this one.
+	sameAs = "as "
+)
