@@ -40,6 +40,7 @@ var unheard = map[string]string{
 	"spec.serviceAccountName":           "the agent asks for tokens of it",
 	"spec.serviceAccount":               "the old name of serviceAccountName",
 	"spec.imagePullSecrets.name":        "the Secret has no login, as an event says",
+	"spec.activeDeadlineSeconds":        "where the cloud has none, the agent's timer",
 	"spec.readinessGates.conditionType": "the agent leaves the condition alone",
 	"spec.containers.ports.name":        "for probes and hooks",
 
