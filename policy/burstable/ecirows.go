@@ -309,7 +309,7 @@ var eciByKey = func() map[string]*eciRow {
 	return byKey
 }()
 
-// ECIAnnotations are the annotations that are carried out, those that are refused
+// ECIAnnotationTable lists the annotations that are carried out, those that are refused
 // before the pod bursts, and those that have no effect, for a page that shows them.
 func ECIAnnotationTable() (carried, refused, ignored []ECIAnnotation) {
 	for i := range eciRows {

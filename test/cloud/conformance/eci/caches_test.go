@@ -116,7 +116,7 @@ func TestE49ImageCaches(t *testing.T) {
 		t.Errorf("a missing cache: answer %d %s", a.status, a.raw)
 	}
 	token := nonce()
-	if c.cache("ClientToken", token) != c.cache("ClientToken", token) {
+	if first, again := c.cache("ClientToken", token), c.cache("ClientToken", token); first != again {
 		t.Error("the token made two caches")
 	}
 	c.refused(400, "InvalidParameter", "CreateImageCache", "ImageCacheName", "x", "Image.1", *image, "EliminationStrategy", "FIFO")
