@@ -2,6 +2,7 @@ package vnode
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -19,7 +20,9 @@ import (
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
 )
 
 // signer signs requests as the controller manager does, once they are approved.
@@ -40,7 +43,14 @@ func newSigner(t *testing.T) *signer {
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "cluster"}, IsCA: true, BasicConstraintsValid: true,
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(1, 0, 0), KeyUsage: x509.KeyUsageCertSign,
 	}
-	return &signer{T: t, client: fakeClient(), root: root, key: key}
+	s := &signer{T: t, client: fakeClient(), root: root, key: key}
+	s.client.PrependReactor("create", "certificatesigningrequests", func(a clienttesting.Action) (bool, runtime.Object, error) {
+		if r, ok := a.(clienttesting.CreateAction).GetObject().(*certificatesv1.CertificateSigningRequest); ok {
+			r.Name = r.GenerateName + rand.Text() // as the API server does
+		}
+		return false, nil, nil
+	})
+	return s
 }
 
 // pending are the requests that nobody has approved.
@@ -78,12 +88,14 @@ func (s *signer) sign(r certificatesv1.CertificateSigningRequest, lifetime time.
 // The serving certificate comes from the cluster, and the next one in time, without
 // a break and without a key that anybody else sees.
 func TestCertificateFromTheCluster(t *testing.T) {
+	withoutErrorHandlers(t)
 	bubble(t, "", func(t *testing.T) {
 		s := newSigner(t)
 		node := newBedConfig().Node
 		var log bytes.Buffer
 		own := &renewed{node: node, now: time.Now}
-		signed, err := newSignedByCluster(t.Context(), s.client, node, own, slog.New(slog.NewTextHandler(&log, nil)))
+		ctx, stop := context.WithCancel(t.Context())
+		signed, err := newSignedByCluster(ctx, s.client, node, own, slog.New(slog.NewTextHandler(&log, nil)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -120,7 +132,7 @@ func TestCertificateFromTheCluster(t *testing.T) {
 				t.Fatal(err)
 			}
 			// The conditions of the signer kubernetes.io/kubelet-serving.
-			if got := fmt.Sprint(asked.Subject, asked.DNSNames, asked.IPAddresses, r.Spec.SignerName, r.Spec.Usages); got !=
+			if got := fmt.Sprintf("%v %v %v %s %v", asked.Subject, asked.DNSNames, asked.IPAddresses, r.Spec.SignerName, r.Spec.Usages); got !=
 				"CN=system:node:virtual-kubelet,O=system:nodes [virtual-kubelet] [192.0.2.1] kubernetes.io/kubelet-serving [digital signature server auth]" {
 				t.Errorf("the request is for %s", got)
 			}
@@ -131,6 +143,10 @@ func TestCertificateFromTheCluster(t *testing.T) {
 				t.Errorf("certificate %s of %s is served, want a new one of the cluster", leaf.SerialNumber, leaf.Issuer)
 			}
 			seen[leaf.SerialNumber.String()] = true
+			// The fake API server has no selectors of fields: what is done would be in the way.
+			if err := s.client.CertificatesV1().CertificateSigningRequests().Delete(t.Context(), r.Name, metav1.DeleteOptions{}); err != nil {
+				t.Fatal(err)
+			}
 			// Until nine tenths of its life are over, the next is asked for.
 			<-time.After(lifetime * 9 / 10)
 			synctest.Wait()
@@ -143,6 +159,8 @@ func TestCertificateFromTheCluster(t *testing.T) {
 		if leaf := serves(); leaf.Issuer.CommonName != node.Name {
 			t.Errorf("a certificate of %s is served after its end", leaf.Issuer)
 		}
+		stop()
+		<-time.After(lifetime) // the manager looks up from its sleep
 		if bytes.Contains(log.Bytes(), []byte("PRIVATE KEY")) {
 			t.Error("the log holds a key")
 		}

@@ -85,11 +85,12 @@ func waits(c net.Conn) {
 	_, _ = io.Copy(io.Discard, c)
 }
 
-// fakeClient of an exec or attach.
+// kubectlClient is what an exec or attach has for a client.
 type kubectlClient struct {
 	stdin          io.Reader
 	stdout, stderr *text
 	tty            bool
+	tells          []vkapi.TermSize
 	sizes          chan vkapi.TermSize
 }
 
@@ -177,17 +178,21 @@ func TestExec(t *testing.T) {
 			want:   providers.ExecCommand{Command: []string{"ls", "-a"}, Stdin: true}, stdout: "hello", stderr: note,
 		},
 		"terminal": {
-			play: prints("out\r\n"), client: &kubectlClient{tty: true, stdout: &text{}, sizes: sizes(vkapi.TermSize{Width: 120, Height: 40}, vkapi.TermSize{Width: 1, Height: 1})},
+			play: prints("out\r\n"), client: &kubectlClient{tty: true, stdout: &text{}, tells: []vkapi.TermSize{{Width: 120, Height: 40}, {Width: 1, Height: 1}}},
 			want: providers.ExecCommand{Command: []string{"ls", "-a"}, TTY: true, Size: providers.TerminalSize{Rows: 40, Columns: 120}}, stdout: "out\r\n",
 		},
 		"terminal of no size": {
-			play: prints("out\r\n"), client: &kubectlClient{tty: true, stdout: &text{}, sizes: sizes()},
+			play: prints("out\r\n"), client: &kubectlClient{tty: true, stdout: &text{}},
 			want: providers.ExecCommand{Command: []string{"ls", "-a"}, TTY: true}, stdout: "out\r\n",
 		},
 	} {
 		bubble(t, name, func(t *testing.T) {
 			b, cloud := connected(t)
 			cloud.play = test.play
+			test.client.sizes = make(chan vkapi.TermSize, 4)
+			for _, s := range test.client.tells {
+				test.client.sizes <- s
+			}
 			if err := b.agent.exec(t.Context(), cloud, b.target(), []string{"ls", "-a"}, test.client); err != nil {
 				t.Fatal(err)
 			}
@@ -202,14 +207,6 @@ func TestExec(t *testing.T) {
 			}
 		})
 	}
-}
-
-func sizes(list ...vkapi.TermSize) chan vkapi.TermSize {
-	c := make(chan vkapi.TermSize, len(list))
-	for _, s := range list {
-		c <- s
-	}
-	return c
 }
 
 func TestExecFails(t *testing.T) {

@@ -33,7 +33,6 @@ func (p *Provider) Exec(ctx context.Context, id, container string, c providers.E
 		return nil, err
 	}
 	m := newMembers()
-	m.set("RegionId", p.cfg.Region)
 	m.set("ContainerGroupId", id)
 	m.set("ContainerName", container)
 	m.set("Command", string(command))

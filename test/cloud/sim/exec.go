@@ -108,7 +108,7 @@ func (s *Session) startWithPipes(stdin bool) (err error) {
 }
 
 func (s *Session) startInTerminal(size TerminalSize) error {
-	ours, theirs, err := openTerminal(size)
+	ours, theirs, err := OpenTerminal(size)
 	if err != nil {
 		return err
 	}

@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openTerminal makes a pseudo-terminal: our side, which can be read with a
+// OpenTerminal makes a pseudo-terminal: our side, which can be read with a
 // deadline, and the side of a process.
-func openTerminal(size TerminalSize) (ours, theirs *os.File, err error) {
+func OpenTerminal(size TerminalSize) (ours, theirs *os.File, err error) {
 	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, nil, fmt.Errorf("opening a terminal: %w", err)
