@@ -106,8 +106,8 @@ func (a *Agent) join(ctx context.Context, session providers.Session, client vkap
 		to = output
 	}
 	_, err := io.Copy(to, session)
-	if cause := causeOf(ctx); cause != nil {
-		return cause
+	if ctx.Err() != nil {
+		return causeOf(ctx)
 	}
 	return err
 }
@@ -156,8 +156,8 @@ func (a *Agent) watchOutput(ctx context.Context, t *target, client vkapi.AttachI
 		return nil
 	}
 	_, err = io.Copy(client.Stdout(), logs)
-	if cause := causeOf(ctx); cause != nil {
-		return cause
+	if ctx.Err() != nil {
+		return causeOf(ctx)
 	}
 	return err
 }

@@ -91,17 +91,25 @@ func (a *Agent) ServeAPI(ctx context.Context, listener net.Listener, s APISettin
 	requests := &visitors{next: handler}
 	defer requests.wait()
 	defer cancel()
+	base, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	server := &http.Server{
 		Handler: requests, ReadHeaderTimeout: 30 * time.Second,
-		BaseContext: func(net.Listener) context.Context { return ctx },
+		BaseContext: func(net.Listener) context.Context { return base },
 	}
-	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
+	stop := context.AfterFunc(ctx, func() {
+		end(errStops)
+		_ = server.Close()
+	})
 	defer stop()
+	defer end(errStops)
 	if err := server.Serve(tls.NewListener(listener, config)); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serving the kubelet API on %s: %w", listener.Addr(), err)
 	}
 	return nil
 }
+
+// errStops is why requests end when the agent is told to stop.
+var errStops = errors.New("this agent stops; try again")
 
 // visitors are the requests under way.
 type visitors struct {
@@ -114,7 +122,7 @@ type visitors struct {
 
 func (v *visitors) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if !v.enter() {
-		http.Error(w, "this agent stops", http.StatusServiceUnavailable)
+		http.Error(w, errStops.Error(), http.StatusServiceUnavailable)
 		return
 	}
 	defer v.inside.Done()

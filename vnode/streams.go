@@ -159,17 +159,29 @@ type severed struct {
 
 func (s severed) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buffered, err := http.NewResponseController(s.ResponseWriter).Hijack()
-	if err == nil {
-		context.AfterFunc(s.ctx, func() { _ = conn.Close() })
+	if err != nil {
+		return nil, nil, err
 	}
-	return conn, buffered, err
+	context.AfterFunc(s.ctx, func() { _ = conn.Close() })
+	return closedOnce{conn}, buffered, nil
 }
 
-// causeOf says why a stream has ended before its time, nil if it has not.
-func causeOf(ctx context.Context) error {
-	cause := context.Cause(ctx)
-	if errors.Is(cause, context.Canceled) {
-		return errors.New("the client has left, or the agent stops")
+// closedOnce is a connection that may be closed twice: the library would wait for
+// somebody who takes the error.
+type closedOnce struct{ net.Conn }
+
+func (c closedOnce) Close() error {
+	if err := c.Conn.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
 	}
-	return cause
+	return nil
+}
+
+// causeOf says why a stream has ended before its time. It is nil if it has not, and
+// if the client has left: there is nobody to tell.
+func causeOf(ctx context.Context) error {
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
 }

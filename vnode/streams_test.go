@@ -36,6 +36,7 @@ type kubelet struct {
 	// stop ends the agent; remove deletes its pod.
 	stop   func()
 	remove func()
+	end    context.CancelCauseFunc // of the base context of the requests
 }
 
 func newKubelet(t *testing.T, podIP string, edits ...func(*Config)) *kubelet {
@@ -60,8 +61,11 @@ func newKubelet(t *testing.T, podIP string, edits ...func(*Config)) *kubelet {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- agent.Run(ctx) }()
-	server := httptest.NewServer(agent.Handler())
-	k := &kubelet{T: t, agent: agent, cloud: cloud, url: server.URL}
+	server := httptest.NewUnstartedServer(agent.Handler())
+	base, end := context.WithCancelCause(t.Context())
+	server.Config.BaseContext = func(net.Listener) context.Context { return base }
+	server.Start()
+	k := &kubelet{T: t, agent: agent, cloud: cloud, url: server.URL, end: end}
 	k.stop = func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -166,6 +170,7 @@ func TestStreamsEnd(t *testing.T) {
 		want string
 	}{
 		"the client leaves": {func(_ *kubelet, leave func()) { leave() }, "context canceled"},
+		"the server stops":  {func(k *kubelet, _ func()) { k.end(errStops) }, "this agent stops"},
 		"the pod is gone":   {func(k *kubelet, _ func()) { k.remove() }, "pod default/web has ended"},
 		"the agent stops":   {func(k *kubelet, _ func()) { k.stop() }, "does not lead"},
 	} {
@@ -260,7 +265,7 @@ func TestStreamsThatCannotBe(t *testing.T) {
 
 // forward forwards a local port to one of the pod until stop is closed, and returns
 // it.
-func (k *kubelet) forward(port int, stop chan struct{}, problems *text) (local string, done chan error) {
+func (k *kubelet) forward(port int, stop chan struct{}, problems io.Writer) (local string, done chan error) {
 	k.Helper()
 	roundTripper, upgrader, err := spdy.RoundTripperFor(&rest.Config{Host: k.url})
 	if err != nil {
@@ -354,7 +359,14 @@ func TestPortForwardFails(t *testing.T) {
 			k := newKubelet(t, test.ip)
 			stop := make(chan struct{})
 			var problems text
-			local, done := k.forward(port, stop, &problems)
+			handlers := utilruntime.ErrorHandlers
+			defer func() { utilruntime.ErrorHandlers = handlers }()
+			utilruntime.ErrorHandlers = []utilruntime.ErrorHandler{func(_ context.Context, err error, _ string, _ ...any) {
+				if told, ok := strings.CutPrefix(err.Error(), "an error occurred forwarding "); ok { // by kubectl's library
+					_, _ = io.WriteString(&problems, told)
+				}
+			}}
+			local, done := k.forward(port, stop, io.Discard)
 			if got, err := ask(local, "hello"); err == nil && got != "" {
 				t.Errorf("answer %q", got)
 			}
