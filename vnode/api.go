@@ -190,13 +190,13 @@ func (a *Agent) logs(ctx context.Context, id, container string, opts providers.L
 	return logs, err
 }
 
+// logError is the answer to a log that cannot be had. Of a status 404 users of
+// kubectl would not see the sentence.
 func logError(err error) error {
 	switch providers.ClassOf(err) {
 	case "":
 		return nil
-	case providers.NotFound:
-		return errdefs.AsNotFound(err)
-	case providers.InvalidPod, providers.Conflict:
+	case providers.NotFound, providers.InvalidPod, providers.Conflict, providers.Unsupported:
 		return errdefs.AsInvalidInput(err)
 	}
 	return err

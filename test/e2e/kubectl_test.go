@@ -470,7 +470,10 @@ func TestKubectlWithRotatedCertificate(t *testing.T) {
 		t.Errorf("through port-forward to a closed port: %q", got)
 	}
 	eventually(t, 20*time.Second, "kubectl says why", func(context.Context) (bool, error) {
-		return strings.Contains(open.problems.String(), "cannot be reached from the agent at "+p.Status.PodIP), fmt.Errorf("it says %q", open.problems)
+		if said := open.problems.String(); !strings.Contains(said, "cannot be reached from the agent at "+p.Status.PodIP) {
+			return false, fmt.Errorf("it says %q", said)
+		}
+		return true, nil
 	})
 }
 
