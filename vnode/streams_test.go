@@ -213,11 +213,15 @@ func TestIdleStreams(t *testing.T) {
 		defer close(left)
 		waits(c)
 	}
+	begun := time.Now()
 	// The client is told nothing: it sees the connection closed.
 	if err := k.exec(t.Context(), "command=cat&output=1", remotecommand.StreamOptions{Stdout: io.Discard}); err != nil {
 		t.Logf("the client's error: %v", err)
 	}
 	<-left
+	if took := time.Since(begun); took > 20*time.Second { // the library's own bound is 30 s
+		t.Errorf("a connection that may be silent for 100 ms lived for %s", took)
+	}
 }
 
 // withoutErrorHandlers is for bubbles: those of the library wait, by the time of the
