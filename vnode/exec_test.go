@@ -178,8 +178,12 @@ func TestExec(t *testing.T) {
 			want:   providers.ExecCommand{Command: []string{"ls", "-a"}, Stdin: true}, stdout: "hello", stderr: note,
 		},
 		"terminal": {
-			play: prints("out\r\n"), client: &kubectlClient{tty: true, stdout: &text{}, tells: []vkapi.TermSize{{Width: 120, Height: 40}, {Width: 1, Height: 1}}},
-			want: providers.ExecCommand{Command: []string{"ls", "-a"}, TTY: true, Size: providers.TerminalSize{Rows: 40, Columns: 120}}, stdout: "out\r\n",
+			play: func(c net.Conn) {
+				<-time.After(time.Second) // all sizes are taken meanwhile
+				prints("out\r\n")(c)
+			},
+			client: &kubectlClient{tty: true, stdout: &text{}, tells: []vkapi.TermSize{{Width: 120, Height: 40}, {Width: 1, Height: 1}, {Width: 2, Height: 2}}},
+			want:   providers.ExecCommand{Command: []string{"ls", "-a"}, TTY: true, Size: providers.TerminalSize{Rows: 40, Columns: 120}}, stdout: "out\r\n",
 		},
 		"terminal of no size": {
 			play: prints("out\r\n"), client: &kubectlClient{tty: true, stdout: &text{}},
@@ -189,10 +193,12 @@ func TestExec(t *testing.T) {
 		bubble(t, name, func(t *testing.T) {
 			b, cloud := connected(t)
 			cloud.play = test.play
-			test.client.sizes = make(chan vkapi.TermSize, 4)
-			for _, s := range test.client.tells {
-				test.client.sizes <- s
-			}
+			test.client.sizes = make(chan vkapi.TermSize)
+			go func() {
+				for _, s := range test.client.tells {
+					test.client.sizes <- s
+				}
+			}()
 			if err := b.agent.exec(t.Context(), cloud, b.target(), []string{"ls", "-a"}, test.client); err != nil {
 				t.Fatal(err)
 			}

@@ -140,7 +140,6 @@ func TestExecOverTheWire(t *testing.T) {
 
 	queue := make(sizeQueue, 4)
 	queue <- &remotecommand.TerminalSize{Width: 120, Height: 40}
-	queue <- &remotecommand.TerminalSize{Width: 80, Height: 25}
 	k.cloud.play = prints("bye\r\n")
 	var terminal text
 	err = k.exec(t.Context(), "command=sh&input=1&output=1&tty=1", remotecommand.StreamOptions{Stdin: strings.NewReader(""), Stdout: &terminal, Tty: true, TerminalSizeQueue: queue})
