@@ -65,7 +65,7 @@ func (p *Provider) Exec(ctx context.Context, id, container string, c providers.E
 			Message: err.Error(), RequestID: answer.RequestID,
 		}
 	}
-	return session{conn, c.TTY}, nil
+	return execSession{conn, c.TTY}, nil
 }
 
 // checkExec refuses what the service would refuse, in words of a command line.
@@ -92,8 +92,8 @@ func (p *Provider) Attach(context.Context, string, string) (providers.Session, e
 	}
 }
 
-// session is a command of ECI.
-type session struct {
+// execSession is a command of ECI.
+type execSession struct {
 	*stream.Conn
 	terminal bool
 }
@@ -103,7 +103,7 @@ const endOfTransmission = 0x04
 
 // CloseWrite tells a terminal that the input has ended. A pipe cannot be told: the
 // service's stream has bytes only.
-func (s session) CloseWrite() (bool, error) {
+func (s execSession) CloseWrite() (bool, error) {
 	if !s.terminal {
 		return false, nil
 	}
