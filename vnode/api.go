@@ -18,9 +18,9 @@ import (
 )
 
 // Handler is the kubelet API of the node, without authentication: pods, logs,
-// figures of usage and health. What it does not offer it refuses with a sentence that says so. An
-// agent that does not lead answers for its health only: the address on the Node
-// object is the leader's.
+// figures of usage, streams to containers and health. What it cannot do it refuses
+// with a sentence that says so. An agent that does not lead answers for its health
+// only: the address on the Node object is the leader's.
 func (a *Agent) Handler() http.Handler {
 	mux := http.NewServeMux()
 	pods := func(context.Context) ([]*corev1.Pod, error) { return a.pods.list(), nil }
@@ -40,14 +40,14 @@ func (a *Agent) Handler() http.Handler {
 		if req.URL.Query().Get("tailLines") == "0" {
 			req = req.WithContext(context.WithValue(req.Context(), noBacklog{}, true))
 		}
-		kubelet.ServeHTTP(w, req)
+		ctx, end := a.whileLeading(req.Context())
+		defer end()
+		kubelet.ServeHTTP(w, req.WithContext(ctx))
 	})
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") })
-	for path, what := range map[string]string{"/exec/": "exec", "/attach/": "attach", "/portForward/": "port-forward"} {
-		mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
-			http.Error(w, fmt.Sprintf("%s is not supported by virtual node %s (%s): its pods run as container groups in the cloud, of which this version offers logs only",
-				what, a.cfg.Node.Name, a.provider.Name()), http.StatusNotImplemented)
-		})
+	streams := a.streams()
+	for _, path := range []string{"/exec/", "/attach/", "/portForward/"} {
+		mux.Handle(path, streams)
 	}
 	return recovered(a.leading(mux), a)
 }
@@ -93,21 +93,11 @@ type noBacklog struct{}
 
 // containerLogs serves kubectl logs.
 func (a *Agent) containerLogs(ctx context.Context, namespace, name, container string, opts vkapi.ContainerLogOpts) (io.ReadCloser, error) {
-	pod := a.pods.byName(namespace, name)
-	if pod == nil {
-		return nil, errdefs.NotFoundf("pod %q not found on virtual node %s", namespace+"/"+name, a.cfg.Node.Name)
+	at, err := a.find(namespace, name, container)
+	if err != nil {
+		return nil, err
 	}
-	inSpec := func(list []corev1.Container) bool {
-		return slices.ContainsFunc(list, func(c corev1.Container) bool { return c.Name == container })
-	}
-	if !inSpec(pod.Spec.Containers) && !inSpec(pod.Spec.InitContainers) {
-		return nil, errdefs.InvalidInputf("container %s is not valid for pod %s", container, name)
-	}
-	t := a.present.Load()
-	if t == nil { // it led when the request came
-		return nil, fmt.Errorf("this agent does not lead virtual node %s any more; try again", a.cfg.Node.Name)
-	}
-	pod, id := t.reconciler.groupOf(pod.UID)
+	pod, id := at.pod, at.group
 	status := containerStatus(pod, container)
 	switch {
 	case id == "":
@@ -135,19 +125,58 @@ func (a *Agent) containerLogs(ctx context.Context, namespace, name, container st
 	if none {
 		query.Tail, query.Since = 1, a.clock.Now()
 	}
-	uid := pod.UID
+	logs, err := a.follow(ctx, at, query, opts.Timestamps, opts.LimitBytes)
+	return logs, logError(err)
+}
+
+// follow makes a stream of a container's log, which ends with the container or ctx.
+func (a *Agent) follow(ctx context.Context, t *target, query providers.LogOptions, timestamps bool, limit int) (io.ReadCloser, error) {
 	f := &follower{
-		clock: a.clock, interval: a.cfg.LogInterval, timestamps: opts.Timestamps, limit: opts.LimitBytes,
+		clock: a.clock, interval: a.cfg.LogInterval, timestamps: timestamps, limit: limit,
 		read: func(ctx context.Context, o providers.LogOptions) (io.ReadCloser, error) {
-			return a.logs(ctx, id, container, o)
+			return a.logs(ctx, t.group, t.container, o)
 		},
 		ended: func() bool {
-			pod := a.pods.byUID(uid)
-			return pod == nil || terminal(pod) || containerStatus(pod, container).State.Terminated != nil
+			pod := a.pods.byUID(t.pod.UID)
+			return pod == nil || terminal(pod) || containerStatus(pod, t.container).State.Terminated != nil
 		},
 	}
-	logs, err := f.start(ctx, query)
-	return logs, logError(err)
+	return f.start(ctx, query)
+}
+
+// target is a pod of the node, and one of its containers, as the agent knows them.
+type target struct {
+	term      *term
+	pod       *corev1.Pod
+	group     string // its ID; empty without a group
+	container string // empty for the pod as a whole
+}
+
+// find returns the container of a pod, or the pod if it names none.
+func (a *Agent) find(namespace, name, container string) (*target, error) {
+	pod := a.pods.byName(namespace, name)
+	if pod == nil {
+		return nil, errdefs.NotFoundf("pod %q not found on virtual node %s", namespace+"/"+name, a.cfg.Node.Name)
+	}
+	inSpec := func(list []corev1.Container) bool {
+		return slices.ContainsFunc(list, func(c corev1.Container) bool { return c.Name == container })
+	}
+	if container != "" && !inSpec(pod.Spec.Containers) && !inSpec(pod.Spec.InitContainers) {
+		return nil, errdefs.InvalidInputf("container %s is not valid for pod %s", container, name)
+	}
+	t := a.present.Load()
+	if t == nil { // it led when the request came
+		return nil, a.leadsNoMore()
+	}
+	newest, id := t.reconciler.groupOf(pod.UID)
+	if newest == nil {
+		newest = pod // it goes just now
+	}
+	return &target{term: t, pod: newest, group: id, container: container}, nil
+}
+
+func (a *Agent) leadsNoMore() error {
+	return fmt.Errorf("this agent does not lead virtual node %s any more; try again", a.cfg.Node.Name)
 }
 
 // logs asks the cloud. It never returns nil without an error.
@@ -161,13 +190,13 @@ func (a *Agent) logs(ctx context.Context, id, container string, opts providers.L
 	return logs, err
 }
 
+// logError is the answer to a log that cannot be had. Of a status 404 users of
+// kubectl would not see the sentence.
 func logError(err error) error {
 	switch providers.ClassOf(err) {
 	case "":
 		return nil
-	case providers.NotFound:
-		return errdefs.AsNotFound(err)
-	case providers.InvalidPod, providers.Conflict:
+	case providers.NotFound, providers.InvalidPod, providers.Conflict, providers.Unsupported:
 		return errdefs.AsInvalidInput(err)
 	}
 	return err

@@ -66,9 +66,9 @@ func TestContainerLogs(t *testing.T) {
 			{"/containerLogs/default/none/app", 404, `pod "default/none" not found`},
 			{"/containerLogs/default/starting/app", 400, `is waiting to start: ContainerCreating`},
 			{"/containerLogs/default/refused/app", 400, ReasonUnsupported},
-			{"/exec/default/job/app", 501, "exec is not supported"},
-			{"/attach/default/job/app", 501, "attach is not supported"},
-			{"/portForward/default/job", 501, "port-forward is not supported"},
+			{"/exec/default/job/app", 501, "cannot connect to its containers"},
+			{"/attach/default/job/app", 501, "cannot connect to its containers"},
+			{"/portForward/default/job", 400, "does not run"},
 			{"/healthz", 200, "ok"},
 			{"/nothing", 404, ""},
 		} {
@@ -194,7 +194,7 @@ func TestKubeletAPIAsksWhoCalls(t *testing.T) {
 			if err := json.Unmarshal(body, &review); err != nil {
 				t.Error(err)
 			}
-			if user, ok := map[string]string{"good": "admin", "poor": "guest"}[review.Spec.Token]; ok {
+			if user, ok := map[string]string{"good": "admin", "reader": "auditor", "poor": "guest"}[review.Spec.Token]; ok {
 				review.Status = authnv1.TokenReviewStatus{Authenticated: true, User: authnv1.UserInfo{Username: user}}
 			}
 			answer = review
@@ -204,7 +204,8 @@ func TestKubeletAPIAsksWhoCalls(t *testing.T) {
 				t.Error(err)
 			}
 			r := review.Spec.ResourceAttributes
-			review.Status.Allowed = review.Spec.User == "admin" && r.Resource == "nodes" && r.Name == testNode && r.Subresource == "proxy" && r.Verb == "get"
+			verbs := map[string]string{"admin": "get create", "auditor": "get"}[review.Spec.User]
+			review.Status.Allowed = strings.Contains(verbs, r.Verb) && r.Resource == "nodes" && r.Name == testNode && r.Subresource == "proxy"
 			answer = review
 		default:
 			http.NotFound(w, req)
@@ -232,21 +233,42 @@ func TestKubeletAPIAsksWhoCalls(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- agent.ServeAPI(ctx, listener, APISettings{}) }()
 	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // signed by itself
-	for token, want := range map[string]int{"": 401, "wrong": 401, "poor": 403, "good": 200} {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("https://%s/healthz", listener.Addr()), nil)
+	// The agent stands by: what comes through to it, but for its health, gets 503.
+	for _, ask := range []struct {
+		method, path, token string
+		want                int
+	}{
+		{http.MethodGet, "/healthz", "", 401},
+		{http.MethodGet, "/healthz", "wrong", 401},
+		{http.MethodGet, "/healthz", "poor", 403},
+		{http.MethodGet, "/healthz", "reader", 200},
+		{http.MethodGet, "/healthz", "good", 200},
+		{http.MethodPost, "/exec/default/web/app?command=ls&output=1", "", 401},
+		{http.MethodPost, "/exec/default/web/app?command=ls&output=1", "wrong", 401},
+		{http.MethodPost, "/exec/default/web/app?command=ls&output=1", "poor", 403},
+		{http.MethodPost, "/exec/default/web/app?command=ls&output=1", "reader", 403},
+		{http.MethodGet, "/exec/default/web/app?command=ls&output=1", "reader", 403},
+		{http.MethodGet, "/attach/default/web/app?output=1", "reader", 403},
+		{http.MethodGet, "/portForward/default/web", "reader", 403},
+		{http.MethodPost, "/exec/default/web/app?command=ls&output=1", "good", 503},
+		{http.MethodGet, "/exec/default/web/app?command=ls&output=1", "good", 503},
+		{http.MethodPost, "/attach/default/web/app?output=1", "good", 503},
+		{http.MethodPost, "/portForward/default/web", "good", 503},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), ask.method, fmt.Sprintf("https://%s%s", listener.Addr(), ask.path), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if token != "" {
-			req.Header.Set("Authorization", "Bearer "+token)
+		if ask.token != "" {
+			req.Header.Set("Authorization", "Bearer "+ask.token)
 		}
 		resp, err := (&http.Client{Transport: transport}).Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}
 		_ = resp.Body.Close()
-		if resp.StatusCode != want {
-			t.Errorf("token %q: %d, want %d", token, resp.StatusCode, want)
+		if resp.StatusCode != ask.want {
+			t.Errorf("%s %s with token %q: %d, want %d", ask.method, ask.path, ask.token, resp.StatusCode, ask.want)
 		}
 		if names := resp.TLS.PeerCertificates[0].DNSNames; len(names) != 1 || names[0] != testNode {
 			t.Errorf("the certificate is for %v", names)

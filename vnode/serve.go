@@ -33,6 +33,10 @@ type APISettings struct {
 	// when they change. Without them a certificate is made in memory and signed
 	// by itself, as the kubelet does by default.
 	CertFile, KeyFile string
+	// FromCluster asks the cluster's signer kubernetes.io/kubelet-serving for the
+	// serving certificate instead, and in time for the next. Somebody must approve
+	// each request; the agent signs for itself until the first is.
+	FromCluster bool
 	// ClientCAFile holds the authorities of client certificates, such as the one
 	// that the API server shows. Without it only bearer tokens are accepted.
 	ClientCAFile string
@@ -60,31 +64,86 @@ func (a *Agent) ServeAPI(ctx context.Context, listener net.Listener, s APISettin
 		// tokens need no certificate.
 		config.ClientAuth = tls.RequestClientCert
 	}
-	if s.CertFile != "" || s.KeyFile != "" {
+	own := &renewed{node: a.cfg.Node, now: a.clock.Now}
+	switch {
+	case s.CertFile != "" || s.KeyFile != "":
 		files, err := dynamiccertificates.NewDynamicServingContentFromFiles("kubelet-api", s.CertFile, s.KeyFile)
 		if err != nil {
 			return fmt.Errorf("serving certificate %s with key %s: %w", s.CertFile, s.KeyFile, err)
 		}
 		wg.Go(func() { files.Run(ctx, 1) })
 		config.GetCertificate = (&certificateOf{source: files}).get
-	} else {
-		config.GetCertificate = (&renewed{node: a.cfg.Node, now: a.clock.Now}).get
+	case s.FromCluster:
+		signed, err := newSignedByCluster(ctx, a.client, a.cfg.Node, own, a.log)
+		if err != nil {
+			return err
+		}
+		config.GetCertificate = signed.get
+	default:
+		config.GetCertificate = own.get
 	}
 	handler, err := a.authenticated(a.Handler(), ca)
 	if err != nil {
 		return err
 	}
 
+	// The server forgets connections that were taken over from it.
+	requests := &visitors{next: handler}
+	defer requests.wait()
+	defer cancel()
+	base, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	server := &http.Server{
-		Handler: handler, ReadHeaderTimeout: 30 * time.Second,
-		BaseContext: func(net.Listener) context.Context { return ctx },
+		Handler: requests, ReadHeaderTimeout: 30 * time.Second,
+		BaseContext: func(net.Listener) context.Context { return base },
 	}
-	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
+	stop := context.AfterFunc(ctx, func() {
+		end(errStops)
+		_ = server.Close()
+	})
 	defer stop()
+	defer end(errStops)
 	if err := server.Serve(tls.NewListener(listener, config)); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serving the kubelet API on %s: %w", listener.Addr(), err)
 	}
 	return nil
+}
+
+// errStops is why requests end when the agent is told to stop.
+var errStops = errors.New("this agent stops; try again")
+
+// visitors are the requests under way.
+type visitors struct {
+	next http.Handler
+
+	mu     sync.Mutex
+	closed bool
+	inside sync.WaitGroup
+}
+
+func (v *visitors) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	if !v.enter() {
+		http.Error(w, errStops.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	defer v.inside.Done()
+	v.next.ServeHTTP(w, req)
+}
+
+func (v *visitors) enter() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if !v.closed {
+		v.inside.Add(1)
+	}
+	return !v.closed
+}
+
+// wait lets nobody in any more and returns when the last has left.
+func (v *visitors) wait() {
+	v.mu.Lock()
+	v.closed = true
+	v.mu.Unlock()
+	v.inside.Wait()
 }
 
 // authenticated lets a request through to the handler when its caller is known
@@ -131,7 +190,7 @@ func (a *Agent) guard(next http.Handler, authn authenticator.Request, authz auth
 				return
 			}
 		}
-		http.Error(w, fmt.Sprintf("Forbidden (user=%s, verb=%s, resource=nodes, subresource(s)=%v)", who.User.GetName(), verb(req.Method), subresources(req.URL.Path)), http.StatusForbidden)
+		http.Error(w, fmt.Sprintf("Forbidden (user=%s, verb=%s, resource=nodes, subresource(s)=%v)", who.User.GetName(), verb(req), subresources(req.URL.Path)), http.StatusForbidden)
 	})
 }
 
@@ -156,13 +215,21 @@ func subresources(path string) []string {
 
 func nodeAttributes(who user.Info, req *http.Request, node, sub string) authorizer.Attributes {
 	return authorizer.AttributesRecord{
-		User: who, Verb: verb(req.Method), APIVersion: "v1", Resource: "nodes", Subresource: sub,
+		User: who, Verb: verb(req), APIVersion: "v1", Resource: "nodes", Subresource: sub,
 		Name: node, ResourceRequest: true, Path: req.URL.Path,
 	}
 }
 
-func verb(method string) string {
-	switch method {
+// verb is what a request does to a sub-resource. Whoever connects to a container
+// changes something, also where the request is a GET, as that of a websocket: with
+// the right to read alone nobody gets a shell.
+func verb(req *http.Request) string {
+	for _, stream := range []string{"/exec/", "/attach/", "/portForward/"} {
+		if strings.HasPrefix(req.URL.Path, stream) {
+			return "create"
+		}
+	}
+	switch req.Method {
 	case http.MethodPost:
 		return "create"
 	case http.MethodPut:

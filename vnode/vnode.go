@@ -80,9 +80,12 @@ type Config struct {
 	// a quarter of it. It should be longer than RetryMax, or pods that wait in place
 	// make the node's word change to and fro.
 	CapacityPause time.Duration
-	// LogInterval is how often a followed log is asked for again; 1 s by
-	// default.
+	// LogInterval is how often a followed log is asked for again, and how soon a
+	// stream to a pod ends after the pod; 1 s by default.
 	LogInterval time.Duration
+	// StreamIdle is how long a connection of kubectl exec, attach or port-forward may
+	// be silent; 4 h by default, as with the kubelet.
+	StreamIdle time.Duration
 	// LogRetention is how long the group of a pod that has ended is kept for its
 	// logs, unless the pod is deleted before; 24 h by default. The agent counts from
 	// when it found the end.
@@ -110,6 +113,7 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.Refusals, 3)
 	orDefault(&c.CapacityPause, 2*time.Minute)
 	orDefault(&c.LogInterval, time.Second)
+	orDefault(&c.StreamIdle, 4*time.Hour)
 	orDefault(&c.LogRetention, 24*time.Hour)
 	c.Node = c.Node.withDefaults()
 	c.Resolver = c.Resolver.withDefaults()
@@ -138,7 +142,7 @@ func (c Config) validate() error {
 		{"sweep interval", c.SweepInterval}, {"fast interval", c.FastInterval},
 		{"retry base", c.RetryBase}, {"retry maximum", c.RetryMax},
 		{"missing interval", c.MissingInterval}, {"call timeout", c.CallTimeout},
-		{"check interval", c.CheckInterval}, {"log interval", c.LogInterval}, {"log retention", c.LogRetention},
+		{"check interval", c.CheckInterval}, {"log interval", c.LogInterval}, {"log retention", c.LogRetention}, {"stream idle time", c.StreamIdle},
 		{"refusal grace", c.RefusalGrace}, {"capacity pause", c.CapacityPause},
 	} {
 		if d.value < 0 {
@@ -173,6 +177,7 @@ type term struct {
 	keeper     *nodeKeeper
 	reconciler *reconciler
 	measurer   *measurer
+	over       <-chan struct{} // closed when it ends
 }
 
 // New makes an agent; it does nothing before [Agent.Run]. The client should not
@@ -215,7 +220,9 @@ func (a *Agent) Run(ctx context.Context) error {
 // and lets go of the node last: its lease is renewed as long as anything is done. It
 // breaks off as soon as lead ends.
 func (a *Agent) work(ctx, lead context.Context) {
-	t := &term{keeper: newNodeKeeper(a.cfg, a.client, a.provider, a.clock, a.log, a.pods, a.metrics)}
+	working, halt := context.WithCancel(lead)
+	defer context.AfterFunc(ctx, halt)()
+	t := &term{over: working.Done(), keeper: newNodeKeeper(a.cfg, a.client, a.provider, a.clock, a.log, a.pods, a.metrics)}
 	t.reconciler = newReconciler(a.cfg, a.client, a.provider, a.pods, a.events, t.keeper, t.keeper.circuit, t.keeper.pulse, a.clock, a.log, a.metrics)
 	t.keeper.holding, t.keeper.recovered = t.reconciler.holding, t.reconciler.cloudIsBack
 	t.measurer = newMeasurer(a.cfg, a.provider, t.reconciler)
@@ -223,8 +230,6 @@ func (a *Agent) work(ctx, lead context.Context) {
 	defer a.present.Store(nil)
 
 	keeping, let := context.WithCancel(lead)
-	working, halt := context.WithCancel(lead)
-	defer context.AfterFunc(ctx, halt)()
 	var wg sync.WaitGroup
 	wg.Go(func() { t.keeper.run(keeping) })
 	wg.Go(func() { t.measurer.run(working) })

@@ -91,6 +91,7 @@ func parse(args []string, getenv func(string) string, usage io.Writer) (options,
 	bind := fs.String("kubelet-bind-address", "", "address to serve the kubelet API on; all by default")
 	fs.StringVar(&o.api.CertFile, "tls-cert-file", env("APISERVER_CERT_LOCATION", ""), "serving certificate of the kubelet API; made in memory by default")
 	fs.StringVar(&o.api.KeyFile, "tls-private-key-file", env("APISERVER_KEY_LOCATION", ""), "key of the serving certificate")
+	fs.BoolVar(&o.api.FromCluster, "rotate-server-certificates", false, "ask the cluster's signer kubernetes.io/kubelet-serving for the serving certificate, and in time for the next; somebody must approve each request")
 	fs.StringVar(&o.api.ClientCAFile, "client-ca-file", env("CLIENT_CA_FILE", ""), "authorities of client certificates; in a cluster, that of the ServiceAccount by default")
 	fs.StringVar(&o.metricsAt, "metrics-bind-address", ":10255", "address of /metrics, /healthz and /readyz, without TLS; empty serves none")
 
@@ -186,6 +187,9 @@ func parse(args []string, getenv func(string) string, usage io.Writer) (options,
 	errs = append(errs, settleElection(*elect, election, node.Name))
 	if (o.api.CertFile == "") != (o.api.KeyFile == "") {
 		errs = append(errs, errors.New("--tls-cert-file and --tls-private-key-file belong together: set both or none"))
+	}
+	if o.api.FromCluster && o.api.CertFile != "" {
+		errs = append(errs, errors.New("--rotate-server-certificates and --tls-cert-file are two ways to the same certificate: set one"))
 	}
 	if o.api.ClientCAFile == "" && o.kubeconfig == "" {
 		if _, err := os.Stat(inClusterCA); err == nil {

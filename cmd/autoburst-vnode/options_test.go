@@ -92,6 +92,17 @@ func TestBadSettingsAreNamed(t *testing.T) {
 	}
 }
 
+func TestServingCertificateFromTheCluster(t *testing.T) {
+	args := []string{"--provider=eci", "--node-ip=192.0.2.1", "--rotate-server-certificates"}
+	o, err := parse(args, environment(), io.Discard)
+	if err != nil || !o.api.FromCluster {
+		t.Errorf("settings %+v, error %v", o.api, err)
+	}
+	if _, err := parse(append(args, "--tls-cert-file=c", "--tls-private-key-file=k"), environment(), io.Discard); err == nil || !strings.Contains(err.Error(), "two ways to the same certificate") {
+		t.Errorf("with files as well: error %v", err)
+	}
+}
+
 func TestElectionSettings(t *testing.T) {
 	for name, test := range map[string]struct {
 		args, env []string

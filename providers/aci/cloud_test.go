@@ -366,10 +366,9 @@ func TestLogs(t *testing.T) {
 			}
 		})
 	}
+	_, err := p.Logs(within(t), id, "app", providers.LogOptions{Previous: true})
+	wantClass(t, "previous run", err, providers.Unsupported)
 	for name, ask := range map[string]func() (io.ReadCloser, error){
-		"previous run": func() (io.ReadCloser, error) {
-			return p.Logs(within(t), id, "app", providers.LogOptions{Previous: true})
-		},
 		"missing container": func() (io.ReadCloser, error) { return p.Logs(within(t), id, "other", providers.LogOptions{}) },
 		"missing group":     func() (io.ReadCloser, error) { return p.Logs(within(t), "autoburst-0", "app", providers.LogOptions{}) },
 	} {

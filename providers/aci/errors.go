@@ -143,9 +143,9 @@ func (o operation) classify(status int, code string) providers.ErrorClass {
 	case http.StatusUnauthorized, http.StatusForbidden:
 		return providers.Unauthorized
 	case http.StatusNotFound, http.StatusGone:
-		if o == opLogs && strings.HasSuffix(code, "NotFound") {
+		if (o == opLogs || o == opExec || o == opAttach) && strings.HasSuffix(code, "NotFound") {
 			// The container: the code is not published. Nothing is concluded
-			// from a missing log.
+			// from what only somebody's kubectl has missed.
 			return providers.NotFound
 		}
 		// Not the words of the resource manager: a proxy, a wrong endpoint. Absence

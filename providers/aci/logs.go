@@ -16,11 +16,11 @@ import (
 
 // Logs returns what a container has printed in its present run: the newest 4 MB
 // while it runs, the newest 16 KB or 1000 lines after its end. The service keeps
-// no log of an earlier run; to ask for one is a NotFound error.
+// no log of an earlier run; to ask for one is an Unsupported error.
 func (p *Provider) Logs(ctx context.Context, id, container string, opts providers.LogOptions) (io.ReadCloser, error) {
 	if opts.Previous {
 		return nil, &providers.Error{
-			Operation: opLogs.name, Class: providers.NotFound,
+			Operation: opLogs.name, Class: providers.Unsupported,
 			Message: "Azure Container Instances keeps no log of a container's previous run; ask without --previous",
 		}
 	}

@@ -33,6 +33,7 @@ func (c *Config) Plan() quota.Plan {
 			{Operation: actionEvents, Rules: perMinute(10_000)},
 			{Operation: actionLog, Rules: perMinute(500)},
 			{Operation: actionMetrics, Rules: perMinute(2000)},
+			{Operation: actionExec, Rules: perMinute(500)},
 		},
 		Create: actionCreate, Delete: actionDelete,
 	}
@@ -60,7 +61,7 @@ func priorityOf(ctx context.Context, action string) quota.Priority {
 	switch action {
 	case actionCreate, actionDelete:
 		return quota.Confirming
-	case actionLog:
+	case actionLog, actionExec:
 		return quota.Logging
 	}
 	return quota.PriorityOf(ctx)

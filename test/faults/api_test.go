@@ -54,17 +54,20 @@ func TestC29LogsAndExec(t *testing.T) {
 			code int
 			text string
 		}{
-			"a missing pod":              {"containerLogs/" + b.ns + "/nobody/app", http.StatusNotFound, "not found"},
-			"a container that is not":    {"containerLogs/" + b.ns + "/talker/other", http.StatusBadRequest, "not valid"},
-			"a pending pod":              {"containerLogs/" + b.ns + "/pending/app", http.StatusBadRequest, "pending"},
-			"a refused pod":              {"containerLogs/" + b.ns + "/odd/app", http.StatusBadRequest, "UnsupportedPod"},
-			"no previous run":            {"containerLogs/" + b.ns + "/talker/app?previous=true", http.StatusBadRequest, "previous"},
-			"a finished pod":             {"containerLogs/" + b.ns + "/finished/app", http.StatusOK, "done"},
-			"exec":                       {"exec/" + b.ns + "/talker/app?command=ls", http.StatusNotImplemented, "not supported"},
-			"exec in a missing pod":      {"exec/" + b.ns + "/nobody/app?command=ls", http.StatusNotImplemented, "not supported"},
-			"attach":                     {"attach/" + b.ns + "/talker/app", http.StatusNotImplemented, "not supported"},
-			"port-forward":               {"portForward/" + b.ns + "/talker", http.StatusNotImplemented, "not supported"},
-			"a path that does not exist": {"nothing", http.StatusNotFound, ""},
+			"a missing pod":                 {"containerLogs/" + b.ns + "/nobody/app", http.StatusNotFound, "not found"},
+			"a container that is not":       {"containerLogs/" + b.ns + "/talker/other", http.StatusBadRequest, "not valid"},
+			"a pending pod":                 {"containerLogs/" + b.ns + "/pending/app", http.StatusBadRequest, "pending"},
+			"a refused pod":                 {"containerLogs/" + b.ns + "/odd/app", http.StatusBadRequest, "UnsupportedPod"},
+			"no previous run":               {"containerLogs/" + b.ns + "/talker/app?previous=true", http.StatusBadRequest, "previous"},
+			"a finished pod":                {"containerLogs/" + b.ns + "/finished/app", http.StatusOK, "done"},
+			"exec in a missing pod":         {"exec/" + b.ns + "/nobody/app?command=ls&output=1", http.StatusNotFound, "not found"},
+			"exec in a missing container":   {"exec/" + b.ns + "/talker/other?command=ls&output=1", http.StatusBadRequest, "not valid"},
+			"exec in a pending pod":         {"exec/" + b.ns + "/pending/app?command=ls&output=1", http.StatusBadRequest, "does not run"},
+			"exec in a finished pod":        {"exec/" + b.ns + "/finished/app?command=ls&output=1", http.StatusBadRequest, "does not run"},
+			"exec without a stream":         {"exec/" + b.ns + "/talker/app?command=ls&output=1", http.StatusBadRequest, "upgrade"},
+			"attach to a finished pod":      {"attach/" + b.ns + "/finished/app?output=1", http.StatusBadRequest, "does not run"},
+			"port-forward to a missing pod": {"portForward/" + b.ns + "/nobody", http.StatusNotFound, "not found"},
+			"a path that does not exist":    {"nothing", http.StatusNotFound, ""},
 		} {
 			path, query, _ := strings.Cut(ask.path, "?")
 			code, text := b.kubeletQuery(path, query)
@@ -72,8 +75,8 @@ func TestC29LogsAndExec(t *testing.T) {
 				b.Errorf("%s: %d %q, want %d and %q", what, code, text, ask.code, ask.text)
 			}
 		}
-		if _, err := system.Kubectl(b.Context(), "", "--namespace="+b.ns, "exec", "talker", "--", "ls"); err == nil {
-			b.Error("kubectl exec succeeded")
+		if out, err := system.Kubectl(b.Context(), "", "--namespace="+b.ns, "exec", "talker", "--", "echo", "hello"); err != nil || out != "hello\n" {
+			b.Errorf("kubectl exec printed %q, error %v", out, err)
 		}
 		b.ClearFaults()
 		// A finished pod whose group the cloud has forgotten.

@@ -36,6 +36,7 @@ var rules = map[string][]string{
 	"providers/quota":        {"webhook/...", "vnode", "policy", "policy/store", "policy/controller", "providers/eci", "providers/aci", virtualKubelet, alibaba, azure, clientGo, prometheus},
 	"providers/eci":          {"webhook/...", "vnode", "policy", "policy/store", "policy/controller", "providers/aci", virtualKubelet, azure},
 	"providers/aci":          {"webhook/...", "vnode", "policy", "policy/store", "policy/controller", "providers/eci", virtualKubelet, alibaba},
+	"providers/stream":       {"webhook/...", "vnode", "policy/...", "providers", "providers/eci", "providers/aci", virtualKubelet, alibaba, azure, clientGo, prometheus},
 	"providers/providertest": {"webhook/...", "vnode", "policy", "policy/store", "policy/controller", "providers/eci", "providers/aci", virtualKubelet, alibaba, azure},
 	"test/cloud/...":         {"cmd/...", "policy/...", "webhook/...", "vnode", "providers/..."},
 	"cmd/...":                {"test/..."},

@@ -12,11 +12,14 @@ import (
 
 // The account in the emulated Alibaba Cloud.
 const (
-	ECIRegion        = "us-west-1"
-	ECIVSwitch       = "vsw-playground"
-	ECISecurityGroup = "sg-playground"
-	ECIAccessKey     = "LTAIplayground"
-	ECISecretKey     = "playground-secret-key"
+	ECIRegion  = "us-west-1"
+	ECIVSwitch = "vsw-playground"
+	// ECILoopbackVSwitch has addresses of this machine: what listens there is reached
+	// by what forwards to a pod.
+	ECILoopbackVSwitch = "vsw-loopback"
+	ECISecurityGroup   = "sg-playground"
+	ECIAccessKey       = "LTAIplayground"
+	ECISecretKey       = "playground-secret-key"
 )
 
 // The subscription in the emulated Azure.
@@ -45,9 +48,10 @@ func (p *Playground) startECI() error {
 		AccessKeys: []eci.AccessKey{{ID: ECIAccessKey, Secret: ECISecretKey}},
 		Regions: []eci.Region{{
 			ID: ECIRegion, Zones: []string{ECIRegion + "a"},
-			VSwitches: []eci.VSwitch{{
-				ID: ECIVSwitch, ZoneID: ECIRegion + "a", VpcID: "vpc-playground", CIDR: netip.MustParsePrefix("10.20.0.0/16"),
-			}},
+			VSwitches: []eci.VSwitch{
+				{ID: ECIVSwitch, ZoneID: ECIRegion + "a", VpcID: "vpc-playground", CIDR: netip.MustParsePrefix("10.20.0.0/16")},
+				{ID: ECILoopbackVSwitch, ZoneID: ECIRegion + "a", VpcID: "vpc-playground", CIDR: netip.MustParsePrefix("127.20.0.0/16")},
+			},
 			SecurityGroups: []eci.SecurityGroup{{ID: ECISecurityGroup, VpcID: "vpc-playground"}},
 		}},
 		Sim:          p.options.Cloud,

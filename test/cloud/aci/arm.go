@@ -83,6 +83,8 @@ var routes = func() []route {
 		{http.MethodPost, group + "/start", "ContainerGroups_Start", (*Server).startGroup},
 		{http.MethodGet, group + "/containers/{container}/logs", "Containers_ListLogs", (*Server).listLogs},
 		{http.MethodGet, group + "/providers/Microsoft.Insights/metrics", "Metrics_List", (*Server).listMetrics},
+		{http.MethodPost, group + "/containers/{container}/exec", execOperation, (*Server).execCommand},
+		{http.MethodPost, group + "/containers/{container}/attach", "Containers_Attach", (*Server).attach},
 	}
 }()
 
@@ -262,7 +264,7 @@ func (s *Server) authorize(c *call) *apiError {
 }
 
 func readRequestBody(c *call) *apiError {
-	if c.request.Method != http.MethodPut && c.request.Method != http.MethodPatch {
+	if c.request.Method != http.MethodPut && c.request.Method != http.MethodPatch && c.operation != execOperation {
 		return nil
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(nil, c.request.Body, maxBody))

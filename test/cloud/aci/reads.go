@@ -99,8 +99,7 @@ func (s *Server) listLogs(c *call) (reply, *apiError) {
 
 	cs, ok := state.Container(c.container())
 	if !ok {
-		return reply{}, &apiError{status: http.StatusNotFound, code: "ContainerNotFound",
-			message: "The container '" + c.container() + "' was not found in container group '" + g.name + "'."}
+		return reply{}, errContainerNotFound(c, g)
 	}
 	if transit {
 		return reply{}, errTransitioning(g)

@@ -76,8 +76,10 @@ type Server struct {
 	groups        map[string]*group          // by lower case resource id
 	operations    map[string]*operation      // by lower case id
 	pruned        time.Time                  // when old operations were last dropped
+	streams       map[string]*stream         // that wait for their websocket, by the path of its address
 
 	closing chan struct{}
+	joined  sync.WaitGroup // open websockets
 	once    sync.Once
 	http    *http.Server
 	served  chan struct{} // closed when Serve has returned
@@ -121,6 +123,7 @@ func NewServer(options Options) *Server {
 		registrations:  map[string]registration{},
 		groups:         map[string]*group{},
 		operations:     map[string]*operation{},
+		streams:        map[string]*stream{},
 		closing:        make(chan struct{}),
 	}
 	for _, app := range options.Applications {
@@ -182,6 +185,7 @@ func (s *Server) Close() error {
 			}
 			<-s.served
 		}
+		s.joined.Wait()
 		s.fleet.Close()
 	})
 	if err != nil {
@@ -224,6 +228,8 @@ func (s *Server) Handler() http.Handler {
 		}
 		tenant, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 		switch {
+		case isStream(r.URL.Path):
+			s.serveStream(w, r)
 		case r.Host == publicAuthority && r.URL.Path == "/common/discovery/instance" && r.Method == http.MethodGet:
 			s.authority.instances(w, r)
 		case rest == "v2.0/.well-known/openid-configuration" && r.Method == http.MethodGet:

@@ -57,6 +57,13 @@ type Settings struct {
 	// (InaccessibleImage). Nil finds fault with none; sim.Config.Images makes
 	// pulls fail later.
 	InaccessibleImage func(image string) bool
+	// ExecWholeCommand takes the command of an exec, spaces included, for the name of
+	// one program. Otherwise it is split at its spaces, whatever quotes it has. The
+	// service runs "a single process"; what it does with arguments is not published.
+	ExecWholeCommand bool
+	// StreamTime is how long after an exec or attach was answered its websocket can be
+	// opened; 0 is one minute. Not published.
+	StreamTime time.Duration
 	// RegistryTrouble answers RegistryErrorResponse to every PUT.
 	RegistryTrouble bool
 }
@@ -169,6 +176,13 @@ func (s Settings) operationRetention() time.Duration {
 		return time.Hour
 	}
 	return s.OperationRetention
+}
+
+func (s Settings) streamTime() time.Duration {
+	if s.StreamTime <= 0 {
+		return time.Minute
+	}
+	return s.StreamTime
 }
 
 func (s Settings) quota(usage string) int {

@@ -35,6 +35,7 @@ var specificationFiles embed.FS
 type specification struct {
 	containerGroup *jsonschema.Schema // body of ContainerGroups_CreateOrUpdate
 	resource       *jsonschema.Schema // body of ContainerGroups_Update
+	exec           *jsonschema.Schema // body of Containers_ExecuteCommand
 }
 
 var loadSpecification = sync.OnceValues(func() (*specification, error) {
@@ -58,6 +59,8 @@ var loadSpecification = sync.OnceValues(func() (*specification, error) {
 	for name, target := range map[string]**jsonschema.Schema{
 		"ContainerGroup": &spec.containerGroup,
 		"Resource":       &spec.resource,
+
+		"ContainerExecRequest": &spec.exec,
 	} {
 		compiled, err := compiler.Compile(specificationURL + "#/definitions/" + name)
 		if err != nil {

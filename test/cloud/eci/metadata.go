@@ -86,6 +86,9 @@ type facts struct {
 		Events           int `json:"events_per_group"`
 		LogTailDefault   int `json:"log_tail_default"`
 		LogTailMax       int `json:"log_tail_max"`
+		ExecItems        int `json:"exec_command_items"`
+		ExecItemChars    int `json:"exec_command_item_chars"`
+		ExecURLSeconds   int `json:"exec_http_url_valid_seconds"`
 
 		MetricRecords int   `json:"metric_records"`
 		MetricPeriods []int `json:"metric_periods"`

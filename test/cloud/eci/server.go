@@ -45,8 +45,12 @@ type Server struct {
 	subnets map[string]*subnet
 	tokens  map[string]tokenUse
 	debt    *atomic.Bool // an outstanding payment, true until it is paid; nil is none
+	// sessions are commands that wait for their websocket, by the secret of its address.
+	sessions map[string]*execSession
+	closed   bool
 
-	serving sync.WaitGroup // the listeners
+	serving sync.WaitGroup // the listeners, and open websockets
+	closing chan struct{}
 	http    *http.Server
 }
 
@@ -58,13 +62,14 @@ func NewServer(o Options) *Server {
 		panic(err)
 	}
 	s := &Server{
-		opts:    o,
-		fleet:   sim.NewFleet(o.Sim),
-		market:  market{share: o.SpotShare},
-		groups:  map[string]*group{},
-		caches:  map[string]*imageCache{},
-		subnets: map[string]*subnet{},
-		tokens:  map[string]tokenUse{},
+		opts:     o,
+		fleet:    sim.NewFleet(o.Sim),
+		market:   market{share: o.SpotShare},
+		groups:   map[string]*group{},
+		caches:   map[string]*imageCache{},
+		subnets:  map[string]*subnet{},
+		tokens:   map[string]tokenUse{},
+		sessions: map[string]*execSession{}, closing: make(chan struct{}),
 	}
 	for _, r := range o.Regions {
 		for _, v := range r.VSwitches {
@@ -94,6 +99,12 @@ func (s *Server) Start(l net.Listener) {
 // Close stops serving and ends all processes. The record stays readable.
 func (s *Server) Close() error {
 	err := s.http.Close()
+	s.mu.Lock()
+	if !s.closed {
+		s.closed = true
+		close(s.closing)
+	}
+	s.mu.Unlock()
 	s.serving.Wait()
 	s.fleet.Close()
 	if err != nil && !errors.Is(err, net.ErrClosed) {
@@ -138,6 +149,7 @@ type call struct {
 	requestID string
 	members   *member
 	form      url.Values
+	host      string // as the client called it
 	target    string // the group concerned, for the record
 }
 
@@ -154,7 +166,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.fleet.ServeBilling(w, r)
 		return
 	}
-	c := &call{requestID: newRequestID()}
+	if r.URL.Path == execPath || r.URL.Path == terminalPath {
+		s.serveExec(w, r)
+		return
+	}
+	c := &call{requestID: newRequestID(), host: r.Host}
 	form, err := s.readForm(w, r)
 	if err != nil {
 		s.answerError(w, r, c, err)
@@ -271,6 +287,7 @@ var handlers = map[string]func(*Server, *call) (map[string]any, *apiError){
 	"DescribeContainerGroupStatus": (*Server).describeStatus,
 	"DescribeContainerGroupEvents": (*Server).describeEvents,
 	"DescribeContainerLog":         (*Server).describeLog,
+	"ExecContainerCommand":         (*Server).exec,
 	"DescribeContainerGroupPrice":  (*Server).describePrice,
 	"DescribeAvailableResource":    (*Server).describeAvailable,
 	"CreateImageCache":             (*Server).createCache,

@@ -58,6 +58,7 @@ func (c *container) end(now time.Time, t Termination) {
 	}
 	c.ready = false
 	c.trace.end(now)
+	c.logs.detachAll()
 	c.current = Status{
 		Run: Terminated, Reason: t.Reason, Message: t.Message, ExitCode: t.ExitCode, Signal: t.Signal,
 		StartedAt: c.current.StartedAt, FinishedAt: now,

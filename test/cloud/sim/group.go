@@ -300,6 +300,7 @@ func (g *Group) abandon() {
 	g.abandoned = true
 	g.queue = nil
 	for _, c := range g.all() {
+		c.logs.detachAll()
 		if c.host != nil {
 			c.host.kill()
 		}

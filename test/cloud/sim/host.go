@@ -17,7 +17,7 @@ import (
 
 // hostPrograms are the programs that may run on this host.
 var hostPrograms = []string{
-	"sh", "bash", "sleep", "echo", "true", "false", "env", "cat", "printf", "date", "seq",
+	"sh", "bash", "sleep", "echo", "true", "false", "env", "cat", "printf", "date", "seq", "head", "stty", "tty", "pwd",
 }
 
 // hostPath is the PATH of host processes whose container sets none.
@@ -46,6 +46,8 @@ func hostProgram(command []string) string {
 // hostProcess is one real process and its process group.
 type hostProcess struct {
 	cmd *exec.Cmd
+	dir string
+	guests
 }
 
 func (p *hostProcess) signal(s syscall.Signal) {
@@ -54,7 +56,11 @@ func (p *hostProcess) signal(s syscall.Signal) {
 }
 
 func (p *hostProcess) terminate() { p.signal(syscall.SIGTERM) }
-func (p *hostProcess) kill()      { p.signal(syscall.SIGKILL) }
+
+func (p *hostProcess) kill() {
+	p.signal(syscall.SIGKILL)
+	p.killAll()
+}
 
 // startHost runs the container's command on this host. The group's lock is held.
 func (g *Group) startHost(c *container) error {
@@ -81,7 +87,7 @@ func (g *Group) startHost(c *container) error {
 		out.Close()
 		return errors.Join(fmt.Errorf("start container %s: %w", c.spec.Name, err), os.RemoveAll(dir))
 	}
-	p := &hostProcess{cmd: cmd}
+	p := &hostProcess{cmd: cmd, dir: dir}
 	c.host = p
 
 	read, logs := make(chan struct{}), c.logs // the next run has others
@@ -129,6 +135,7 @@ func (g *Group) waitHost(c *container, p *hostProcess, out *os.File, read <-chan
 
 	g.lock()
 	defer g.unlock()
+	p.killAll() // what came after the end
 	if g.abandoned || c.host != p {
 		return
 	}

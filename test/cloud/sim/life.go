@@ -288,6 +288,7 @@ func (g *Group) rebill(now time.Time, to Spec) {
 
 func (g *Group) remove(now time.Time) {
 	for _, c := range g.all() {
+		c.logs.detachAll()
 		if c.host != nil {
 			c.host.kill()
 			c.host = nil // nobody waits for its end any more

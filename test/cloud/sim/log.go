@@ -84,6 +84,7 @@ type logBuffer struct {
 	lines    []LogLine
 	bytes    int
 	maxBytes int
+	attached map[*Attachment]bool
 }
 
 func newLogBuffer(maxBytes int) *logBuffer { return &logBuffer{maxBytes: maxBytes} }
@@ -91,6 +92,9 @@ func newLogBuffer(maxBytes int) *logBuffer { return &logBuffer{maxBytes: maxByte
 func (b *logBuffer) add(now time.Time, text string) {
 	b.lines = append(b.lines, LogLine{now, text})
 	b.bytes += len(text) + 1
+	for a := range b.attached {
+		a.print(text)
+	}
 	drop := 0
 	for b.bytes > b.maxBytes && drop < len(b.lines)-1 {
 		b.bytes -= len(b.lines[drop].Text) + 1
