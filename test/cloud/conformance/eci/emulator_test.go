@@ -42,7 +42,7 @@ func newEmulator(t *testing.T, s settings) *cloud {
 			{ID: "STS-conformance", Secret: "temporary", SecurityToken: "token"},
 		},
 		Regions:              []emulator.Region{cn, other},
-		Sim:                  sim.Config{Clock: clk, Timing: sim.DefaultTiming(), Plan: plan, Images: verdict},
+		Sim:                  sim.Config{Clock: clk, Timing: sim.DefaultTiming(), Plan: plan, Images: verdict, HostCommands: s.realProcesses, TempDir: t.TempDir()},
 		TimestampWindow:      s.timestampWindow,
 		TokenRetention:       s.tokenRetention,
 		StatusInMetadataCase: s.statusInMetadataCase,

@@ -99,6 +99,8 @@ type settings struct {
 	spotNotice           time.Duration
 	arrearsGrace         time.Duration
 	maxImageCaches       int
+	// realProcesses has containers run where commands can be run in them.
+	realProcesses bool
 }
 
 // program is what a container runs: a script for a real one, and what the script

@@ -117,6 +117,17 @@ func TestE44LogsOfWhatDoesNotRun(t *testing.T) {
 		c.waitStatus(id, "Pending")
 		return c.do("DescribeContainerLog", "ContainerGroupId", id, "ContainerName", "main")
 	}
+	c.each("exec", func(c *cloud) {
+		once := c.create(append([]string{"RestartPolicy", "Never"}, ends.in("Container.1")...)...)
+		c.waitStatus(once, "Succeeded")
+		pending := c.create("Container.1.Image", "registry.invalid/none:1")
+		c.waitStatus(pending, "Pending")
+		for _, id := range []string{once, pending} {
+			for _, sync := range []string{"true", "false"} {
+				c.refused(400, "IncorrectStatus", "ExecContainerCommand", "ContainerGroupId", id, "ContainerName", "main", "Command", `["ls"]`, "Sync", sync)
+			}
+		}
+	})
 	for name, a := range map[string]answer{"ended": ended(c), "waiting": waiting(c)} {
 		if a.status != 200 && (a.status != 400 || a.Code != "IncorrectStatus") {
 			t.Errorf("%s: answer %d %s", name, a.status, a.raw)

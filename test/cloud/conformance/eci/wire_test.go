@@ -92,6 +92,9 @@ type answer struct {
 	TotalCount       int
 	NextToken        string
 	ContainerName    string
+	WebSocketURI     string `json:"WebSocketUri"`
+	HTTPURL          string `json:"HttpUrl"`
+	SyncResponse     string
 	Content          string
 	Data             []map[string]any
 	Regions          []struct {
