@@ -131,6 +131,9 @@ func TestA06Schema(t *testing.T) {
 				s.create(t, path, s.definition())
 				got := s.call(t, http.MethodPatch, path, e.parameters["Resource"]).want(t, e.name, http.StatusOK, "")
 				wantAt(t, got.body, at(e.parameters, "Resource", "tags"), "tags")
+			case "Containers_ExecuteCommand":
+				s.create(t, path, s.definition())
+				s.call(t, http.MethodPost, path+"/containers/app/exec", e.parameters["containerExecRequest"]).want(t, e.name, http.StatusOK, "")
 			}
 		}
 		if put < 5 {

@@ -181,6 +181,7 @@ func TestA15Transitioning(t *testing.T) {
 		{http.MethodPost, "/stop", nil},
 		{http.MethodPost, "/restart", nil},
 		{http.MethodGet, "/containers/app/logs", nil},
+		{http.MethodPost, "/containers/app/exec", object{"command": "/bin/sh", "terminalSize": object{"rows": 20, "cols": 80}}},
 	} {
 		got := s.call(t, call.method, path+call.suffix, call.body)
 		if got.status != http.StatusConflict || got.code() != "ContainerGroupTransitioning" ||
