@@ -5,7 +5,7 @@ import (
 	"io"
 )
 
-// Unsupported: the cloud cannot do what was asked, whoever asks and whenever.
+// Unsupported says that the cloud cannot do what was asked, whoever asks and whenever.
 const Unsupported ErrorClass = "Unsupported"
 
 // Executor is what a [Provider] may do beside: connect to the containers that it

@@ -101,7 +101,7 @@ func (a *Agent) join(ctx context.Context, session providers.Session, client vkap
 	if output == nil {
 		output = client.Stderr()
 	}
-	var to io.Writer = io.Discard
+	to := io.Discard
 	if output != nil {
 		to = output
 	}

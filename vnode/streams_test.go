@@ -380,7 +380,9 @@ func TestPortForwardFails(t *testing.T) {
 				return nil
 			})
 			close(stop)
-			<-done
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
 		})
 	}
 }

@@ -185,11 +185,11 @@ func TestA34SessionExpires(t *testing.T) {
 
 func TestA35Attach(t *testing.T) {
 	c := newShell(t)
-	uri, password := c.ask("attach", nil)
+	uri, _ := c.ask("attach", nil)
 	if _, resp, err := c.open(uri, http.Header{"Authorization": {"guess"}}); err == nil || resp == nil || resp.StatusCode != http.StatusUnauthorized {
 		t.Errorf("attached with another password: %v", err)
 	}
-	uri, password = c.ask("attach", nil)
+	uri, password := c.ask("attach", nil)
 	ws, _, err := c.open(uri, http.Header{"Authorization": {password}})
 	if err != nil {
 		t.Fatal(err)
