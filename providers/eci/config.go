@@ -69,6 +69,10 @@ type Config struct {
 	// Timeout bounds one call of the API; zero is 15 seconds. It begins when the
 	// quota has allowed the call.
 	Timeout time.Duration
+	// SettleTime is for how long a pod whose ClientToken is spent must be found without
+	// a group before its next offer goes under another token. Zero is 10 s; negative
+	// trusts the first look.
+	SettleTime time.Duration
 	// Quota is the account's request quota, made of [Config.Plan]; nil is one with
 	// the documented quotas, all for this provider.
 	Quota *quota.Account

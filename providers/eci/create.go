@@ -51,8 +51,9 @@ func (p *Provider) Create(ctx context.Context, spec *providers.GroupSpec) (strin
 	var err error
 	for i := range offers {
 		var id string
-		id, err = p.take(ctx, spec, &settings, &offers[i], i)
+		id, err = p.take(ctx, spec, &settings, &offers[i])
 		if err == nil {
+			p.absences.forget(spec.Owner.PodUID)
 			return id, nil
 		}
 		if !noStock(err) {
@@ -75,8 +76,9 @@ func (p *Provider) Create(ctx context.Context, spec *providers.GroupSpec) (strin
 	return "", err
 }
 
-// take asks for a group by one offer; nth is how many others were refused before.
-func (p *Provider) take(ctx context.Context, spec *providers.GroupSpec, settings *burstable.ECISettings, o *offer, nth int) (string, error) {
+// take asks for a group by one offer. Those before it were refused, now or a short
+// while ago.
+func (p *Provider) take(ctx context.Context, spec *providers.GroupSpec, settings *burstable.ECISettings, o *offer) (string, error) {
 	m := p.createRequest(spec, settings, o)
 	id, err := p.post(ctx, m)
 	mismatch := mismatchOf(err)
@@ -84,13 +86,16 @@ func (p *Provider) take(ctx context.Context, spec *providers.GroupSpec, settings
 		return id, err
 	}
 	id, err = p.created(ctx, spec.Owner, mismatch)
-	if e := (*providers.Error)(nil); nth == 0 || !errors.As(err, &e) || !e.Spent {
+	if e := (*providers.Error)(nil); o.nth == 0 || !errors.As(err, &e) || !e.Spent {
 		return id, err
 	}
-	// The token had no group when the offer before was refused, and has none now: it is
-	// that refusal which the service remembers under it. Whether it does is not
-	// published.
-	m.set("ClientToken", clientToken(spec.Owner.PodUID+"."+strconv.Itoa(nth)))
+	// The token had no group when the offer before was refused, and has none now. Once
+	// that has lasted, no group is hidden by tags that come late: it is the refusal which
+	// the service remembers under the token. Whether it does is not published.
+	if left := p.absences.left(spec.Owner.PodUID, p.clock.Now(), p.cfg.SettleTime); left > 0 {
+		return "", unsettled(mismatch, left)
+	}
+	m.set("ClientToken", clientToken(spec.Owner.PodUID+"."+strconv.Itoa(o.nth)))
 	id, err = p.post(ctx, m)
 	if mismatch = mismatchOf(err); mismatch != nil {
 		return p.created(ctx, spec.Owner, mismatch)

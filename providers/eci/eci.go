@@ -45,6 +45,7 @@ type Provider struct {
 	inventory *inventory
 	clock     clock.PassiveClock
 	market    market
+	absences  absences
 	// capabilities are those of the cloud with the settings for pods.
 	capabilities burstable.Capabilities
 }
@@ -55,6 +56,9 @@ var _ providers.Provider = (*Provider)(nil)
 func New(cfg Config) (*Provider, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("settings of Alibaba Cloud ECI: %w", err)
+	}
+	if cfg.SettleTime == 0 {
+		cfg.SettleTime = defaultSettleTime
 	}
 	account := cfg.Quota
 	if account == nil {

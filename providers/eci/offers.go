@@ -22,6 +22,8 @@ type offer struct {
 	// instead, if not empty, is why this offer is on demand though the pod asks for
 	// spot first.
 	instead string
+	// nth is its place among the pod's offers.
+	nth int
 }
 
 func (o *offer) String() string {
@@ -151,6 +153,7 @@ func (m *market) inStock(now time.Time, all []offer) (kept []offer, wait time.Du
 			wait = min(wait, short)
 			continue
 		}
+		o.nth = i
 		kept = append(kept, *o)
 	}
 	return kept, wait

@@ -1,6 +1,7 @@
 package eci_test
 
 import (
+	"errors"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -124,7 +125,7 @@ func TestFallbackMakesOneGroup(t *testing.T) {
 				for try := 0; ; try++ {
 					// As a restarted agent: a provider that remembers nothing.
 					var err error
-					if id, err = c.provider(t).Create(within(t), spec); err == nil {
+					if id, err = c.provider(t, settled).Create(within(t), spec); err == nil {
 						break
 					}
 					if try == 5 {
@@ -155,6 +156,40 @@ func TestFallbackMakesOneGroup(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// settled trusts the first look for a group.
+func settled(cfg *eci.Config) { cfg.SettleTime = -1 }
+
+// Where ECI refuses the token of an offer that had no stock, another one is used only
+// when the pod has been found without a group for a while.
+func TestFallbackWaitsForLateTags(t *testing.T) {
+	const settle = 300 * time.Millisecond
+	c := newCloud(t, func(o *emulator.Options) { o.RememberRefusals = true })
+	c.SetShortages(emulator.Shortage{SpotOnly: true})
+	p := c.provider(t, func(cfg *eci.Config) { cfg.SettleTime = settle })
+	spec := asking("web", "spot-strategy", "SpotAsPriceGo", "spot-fallback", "true")
+	begun := time.Now()
+	for {
+		id, err := p.Create(within(t), spec)
+		took := time.Since(begun)
+		if err == nil {
+			if took < settle {
+				t.Errorf("group %s was made after %s, want %s at least", id, took, settle)
+			}
+			break
+		}
+		if e := (*providers.Error)(nil); !errors.As(err, &e) || e.Class != providers.Conflict || e.RetryAfter <= 0 || e.RetryAfter > settle {
+			t.Fatalf("error %v, want a Conflict that says for how long", err)
+		}
+		if took > 20*settle {
+			t.Fatalf("no group after %s", took)
+		}
+		<-time.After(settle / 4)
+	}
+	if made := c.made(spec.Owner.PodUID); len(made) != 1 {
+		t.Errorf("groups %v, want one", made)
 	}
 }
 
