@@ -48,7 +48,7 @@ test: control-plane ## Unit, integration and end-to-end tests, with the race det
 	go vet ./...
 	go test -race -timeout 15m $(UNIT_TESTS)
 	$(UPSTREAM) vet -trimpath ./... && go test -trimpath -timeout 10m ./...
-	go test -race -timeout 30m -count=1 $(SYSTEM_TESTS)
+	go test -race -timeout 45m -count=1 $(SYSTEM_TESTS)
 	go test -race -timeout 10m -count=1 -p 1 $(OTHER_SYSTEM_TESTS)
 	go test -race -timeout 15m -count=1 $(FAULT_TESTS)
 	go test -race -timeout 15m -count=1 $(CHAOS_TESTS) -rounds 200 -seed $(CHAOS_SEED)
