@@ -77,6 +77,7 @@ generate: ## Deep copies, CRDs, the chart's copy of them, generated docs
 	cp policy/v1alpha1/crds/*.yaml charts/autoburst/files/crds/
 	mkdir -p charts/autoburst/files/admission && cp policy/admission/mutation.yaml charts/autoburst/files/admission/
 	go run ./docs/generate
+	$(TOOL) crd-ref-docs --log-level ERROR --source-path policy/v1alpha1 --config docs/generate/api.yaml --renderer markdown --output-path docs/api.md
 	$(UPSTREAM) mod tidy
 
 .PHONY: verify

@@ -236,6 +236,9 @@ func (p *Playground) allAgents() []*Agent {
 // Plugin is the path of the built kubectl-autoburst.
 func (p *Playground) Plugin() string { return p.programs.plugin }
 
+// HelmProgram is the path of Helm.
+func (p *Playground) HelmProgram() string { return p.programs.helm }
+
 const stopGrace = 30 * time.Second
 
 // Poll waits until the condition holds or the time is up. What says what is

@@ -1,0 +1,146 @@
+package docs
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
+
+	"github.com/autoburst/autoburst/test/cluster"
+)
+
+// wrappers are the objects that parts of YAML belong to: what stands around the
+// part, which is not indented.
+var wrappers = map[string]string{
+	"BurstPolicy": "apiVersion: autoburst.io/v1alpha1\nkind: BurstPolicy\nmetadata: {name: part}\n",
+	"Job": "apiVersion: batch/v1\nkind: Job\nmetadata: {name: part}\nspec:\n" +
+		"  template: {spec: {restartPolicy: Never, containers: [{name: a, image: nginx}]}}\n",
+	"Pod":       "apiVersion: v1\nkind: Pod\nmetadata: {name: part}\nspec: {containers: [{name: a, image: nginx}]}\n",
+	"Namespace": "apiVersion: v1\nkind: Namespace\nmetadata: {name: part}\n",
+}
+
+// Every object in the documentation is taken by the API server, in strict
+// validation, and every piece of chart values by the chart.
+func TestYAML(t *testing.T) {
+	all, err := pages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects, values := 0, 0
+	for _, p := range all {
+		t.Run(p.path, func(t *testing.T) {
+			for _, b := range p.blocks {
+				if b.language != "yaml" {
+					continue
+				}
+				if _, not := b.remarks["not run"]; not {
+					continue
+				}
+				kind, err := check(t.Context(), t.TempDir(), b)
+				if err != nil {
+					t.Errorf("%s: %v\n%s", b, err, b.text)
+				}
+				if kind == "values" {
+					values++
+				} else {
+					objects++
+				}
+			}
+		})
+	}
+	t.Logf("%d pieces with objects, %d with values", objects, values)
+}
+
+func TestWrongYAMLIsFound(t *testing.T) {
+	for name, b := range map[string]block{
+		"no YAML":         {text: "a: b: c"},
+		"field":           {text: "apiVersion: autoburst.io/v1alpha1\nkind: BurstPolicy\nmetadata: {name: a}\nspec: {nonsense: 1}\n"},
+		"value":           {text: "apiVersion: autoburst.io/v1alpha1\nkind: BurstPolicy\nmetadata: {name: a}\nspec: {mode: Sometimes}\n"},
+		"part":            {text: "spec: {keepLocal: -1}", remarks: map[string]string{"in": "BurstPolicy"}},
+		"part of nothing": {text: "spec: {keepLocal: 1}", remarks: map[string]string{"in": "Nonsense"}},
+		"chart values":    {text: "vnode: {nonsense: 1}"},
+	} {
+		if _, err := check(t.Context(), t.TempDir(), b); err == nil {
+			t.Errorf("%s passes:\n%s", name, b.text)
+		}
+	}
+}
+
+// check tells whether a piece of YAML is "values" or "objects" and what is wrong
+// with it.
+func check(ctx context.Context, dir string, b block) (kind string, err error) {
+	text := b.text
+	if in, ok := b.remarks["in"]; ok {
+		if text, err = wrap(in, text); err != nil {
+			return "objects", err
+		}
+	} else if !strings.Contains(text, "kind:") {
+		return "values", checkValues(ctx, dir, text)
+	}
+	// Namespaced objects that name no namespace go where the page's pods are.
+	var documents []string
+	for _, document := range strings.Split(text, "\n---\n") {
+		var u unstructured.Unstructured
+		if err := yaml.UnmarshalStrict([]byte(document), &u.Object); err != nil {
+			return "objects", err
+		}
+		documents = append(documents, document)
+	}
+	_, err = system.Kubectl(ctx, strings.Join(documents, "\n---\n"),
+		"apply", "--dry-run=server", "--validate=strict", "-f", "-")
+	return "objects", err
+}
+
+func checkValues(ctx context.Context, dir, text string) error {
+	root, err := cluster.RepositoryRoot()
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(dir, "values.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		return err
+	}
+	_, err = system.Helm(ctx, "template", "autoburst", filepath.Join(root, "charts", "autoburst"), "--values", file)
+	return err
+}
+
+// wrap puts a part into the object that it belongs to.
+func wrap(in, part string) (string, error) {
+	around, ok := wrappers[in]
+	if !ok {
+		var known []string
+		for name := range wrappers {
+			known = append(known, name)
+		}
+		slices.Sort(known)
+		return "", fmt.Errorf("no object is known around a part of %s, only around those of %s", in, strings.Join(known, ", "))
+	}
+	var whole, piece map[string]any
+	if err := yaml.UnmarshalStrict([]byte(around), &whole); err != nil {
+		return "", err
+	}
+	if err := yaml.UnmarshalStrict([]byte(part), &piece); err != nil {
+		return "", err
+	}
+	text, err := yaml.Marshal(merge(whole, piece))
+	return string(text), err
+}
+
+func merge(whole, piece map[string]any) map[string]any {
+	for key, value := range piece {
+		inner, ok := whole[key].(map[string]any)
+		more, both := value.(map[string]any)
+		if ok && both {
+			whole[key] = merge(inner, more)
+			continue
+		}
+		whole[key] = value
+	}
+	return whole
+}
