@@ -109,8 +109,9 @@ func TestWrongCommandsAreFound(t *testing.T) {
 // A shell runs commands as a reader of the documentation would, at the root of a
 // checkout.
 type shell struct {
-	root string
-	env  []string
+	// dir holds what the root of a checkout holds; what commands write stays in it.
+	dir string
+	env []string
 }
 
 func newShell(t *testing.T) *shell {
@@ -128,19 +129,27 @@ func newShell(t *testing.T) *shell {
 			t.Fatal(err)
 		}
 	}
-	home := t.TempDir()
-	return &shell{root: root, env: append(os.Environ(),
+	dir, home := t.TempDir(), t.TempDir()
+	entries, err := os.ReadDir(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if err := os.Symlink(filepath.Join(root, e.Name()), filepath.Join(dir, e.Name())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return &shell{dir: dir, env: append(os.Environ(),
 		"PATH="+bin+":"+os.Getenv("PATH"), "KUBECONFIG="+system.Kubeconfig, "KUBECACHEDIR="+home,
 		"HELM_CACHE_HOME="+home, "HELM_CONFIG_HOME="+home, "HELM_DATA_HOME="+home)}
 }
 
-// run carries out a piece of shell that stops at the first failure, in the
-// namespace shop, with examples of the files that the pages name.
+// run carries out a piece of shell that stops at the first failure.
 func (s *shell) run(ctx context.Context, text string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", text)
-	cmd.Dir, cmd.Env = s.root, s.env
+	cmd.Dir, cmd.Env = s.dir, s.env
 	cmd.WaitDelay = time.Second
 	out, err := cmd.CombinedOutput()
 	return string(out), err
@@ -170,7 +179,7 @@ func (s *shell) checkFlags(ctx context.Context, c command) error {
 		}
 	}
 	cmd := exec.CommandContext(ctx, "sh", append([]string{"-c", `"$0" "$@"`}, help...)...)
-	cmd.Dir, cmd.Env = s.root, s.env
+	cmd.Dir, cmd.Env = s.dir, s.env
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w\n%s", strings.Join(help, " "), err, out)
 	}

@@ -102,8 +102,33 @@ func checkValues(ctx context.Context, dir, text string) error {
 	if err != nil {
 		return err
 	}
+	var values map[string]any
+	if err := yaml.UnmarshalStrict([]byte(text), &values); err != nil {
+		return err
+	}
+	// A page that tells of one setting leaves out what every virtual node needs.
+	nodes, _ := values["virtualNodes"].([]any)
+	for _, n := range nodes {
+		node, ok := n.(map[string]any)
+		if !ok {
+			return fmt.Errorf("an entry of virtualNodes is %v", n)
+		}
+		for key, value := range map[string]any{
+			"credentials": map[string]any{"existingSecret": "credentials"},
+			"eci":         map[string]any{"region": "cn-hangzhou", "vSwitch": "vsw-1", "securityGroup": "sg-1"},
+			"aci":         map[string]any{"region": "japaneast", "resourceGroup": "aci-group"},
+		} {
+			if _, has := node[key]; !has && (key == "credentials" || key == node["provider"]) {
+				node[key] = value
+			}
+		}
+	}
+	whole, err := yaml.Marshal(values)
+	if err != nil {
+		return err
+	}
 	file := filepath.Join(dir, "values.yaml")
-	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+	if err := os.WriteFile(file, whole, 0o644); err != nil {
 		return err
 	}
 	_, err = system.Helm(ctx, "template", "autoburst", filepath.Join(root, "charts", "autoburst"), "--values", file)
