@@ -97,17 +97,11 @@ func (o *drainOptions) run(ctx context.Context, node string) error {
 	case o.gracePeriod < -1:
 		return usagef("--grace-period is %d: must be 0 or more, or left out", o.gracePeriod)
 	}
-	cfg, err := o.config.ToRESTConfig()
+	c, err := connect(o.config)
 	if err != nil {
-		return usagef("reading the kubeconfig: %w", err)
+		return err
 	}
-	cfg.UserAgent = "kubectl-autoburst/" + version
-	cfg.QPS = -1 // the API server's own fairness is the judge
-	client, err := kubernetes.NewForConfig(cfg)
-	if err != nil {
-		return usagef("reading the kubeconfig: %w", err)
-	}
-	return newDrainer(o, client, node).drain(ctx)
+	return newDrainer(o, c.Kube, node).drain(ctx)
 }
 
 // drainer empties one node. What it remembers is what it has said; what it does

@@ -216,10 +216,11 @@ func (o *explainOptions) ask(ctx context.Context, namespace, arg string) ([]subj
 	if !ok {
 		return nil, nil, usagef("%q: only pods, deployments, statefulsets and jobs can be explained, such as pod/NAME", arg)
 	}
-	c, err := o.connect()
+	clients, err := connect(o.config)
 	if err != nil {
 		return nil, nil, err
 	}
+	c := &apiServer{clients}
 	s, err := get(ctx, c, namespace, name)
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading %s of namespace %s: %w", arg, namespace, err)
@@ -230,10 +231,11 @@ func (o *explainOptions) ask(ctx context.Context, namespace, arg string) ([]subj
 
 // live takes all but the objects from the cluster.
 func (o *explainOptions) live(ctx context.Context, subjects []subject) (world, error) {
-	c, err := o.connect()
+	clients, err := connect(o.config)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w; for files alone, add --policies", err)
 	}
+	c := &apiServer{clients}
 	return c.world(ctx, subjects, o.release)
 }
 

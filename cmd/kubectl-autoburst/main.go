@@ -14,6 +14,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
+
+	"github.com/autoburst/autoburst/cmd/kubectl-autoburst/installation"
 )
 
 // version is set when the program is built.
@@ -43,13 +45,13 @@ func run(ctx context.Context, args []string, streams genericiooptions.IOStreams,
 	switch {
 	case err == nil:
 		return exitOK
-	case errors.Is(err, errCasesFailed): // they are printed
+	case errors.Is(err, errCasesFailed), errors.Is(err, errChecksFailed): // they are printed
 		return exitFailure
 	case errors.As(err, &usage):
 		fmt.Fprintf(streams.ErrOut, "error: %v\n", err)
 		return exitUsage
 	}
-	fmt.Fprintf(streams.ErrOut, "error: %v\n", err)
+	fmt.Fprintf(streams.ErrOut, "error: %v\n", installation.Explain(err))
 	return exitFailure
 }
 
@@ -72,7 +74,7 @@ func newRoot(streams genericiooptions.IOStreams, now func() time.Time) *cobra.Co
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%w; see %s --help", err, cmd.CommandPath())
 	})
-	root.AddCommand(newExplain(streams, now), newSimulate(streams), newDrain(streams), &cobra.Command{
+	root.AddCommand(newExplain(streams, now), newSimulate(streams), newDrain(streams), newStatus(streams), newCheck(streams), &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of this program",
 		Args:  noArguments,
