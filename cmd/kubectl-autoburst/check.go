@@ -58,6 +58,7 @@ func newCheck(streams genericiooptions.IOStreams) *cobra.Command {
 	cmd.Flags().StringVarP(&o.output, "output", "o", "", "short, with only what is not well, or json; a table of all checks by default.")
 	cmd.Flags().DurationVar(&o.wait, "wait", 0, "Look again until no check fails, for as long as this.")
 	addReleaseNamespace(cmd.Flags(), &o.releaseNamespace)
+	completeFlags(cmd, o.config, map[string][]string{"output": check.Formats[1:]})
 	return cmd
 }
 

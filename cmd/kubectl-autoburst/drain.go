@@ -73,7 +73,8 @@ func newDrain(streams genericiooptions.IOStreams) *cobra.Command {
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd.Context(), args[0]) },
+		RunE:              func(cmd *cobra.Command, args []string) error { return o.run(cmd.Context(), args[0]) },
+		ValidArgsFunction: completeVirtualNode(o.config),
 	}
 	o.config.Namespace = nil // pods of all namespaces are on a node
 	fs := cmd.Flags()
@@ -87,6 +88,7 @@ func newDrain(streams genericiooptions.IOStreams) *cobra.Command {
 	fs.BoolVar(&o.deleteNode, "delete-node", false,
 		"When the node is empty, scale the Deployment of its agents to 0, wait until they have stopped, and delete the Node.")
 	fs.StringVar(&o.releaseNamespace, "release-namespace", "autoburst-system", "Where Autoburst is installed, and with it the node's agents.")
+	completeFlags(cmd, o.config, nil)
 	return cmd
 }
 

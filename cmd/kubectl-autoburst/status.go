@@ -50,6 +50,7 @@ func newStatus(streams genericiooptions.IOStreams) *cobra.Command {
 	cmd.Flags().BoolVarP(&o.watch, "watch", "w", false, "Go on, and show it anew when it changes, until Ctrl-C.")
 	cmd.Flags().StringVarP(&o.output, "output", "o", "", "json or yaml; a table for people by default.")
 	addReleaseNamespace(cmd.Flags(), &o.releaseNamespace)
+	completeFlags(cmd, o.config, map[string][]string{"output": status.Formats[1:]})
 	return cmd
 }
 
