@@ -80,6 +80,11 @@ func newRoot(streams genericiooptions.IOStreams, now func() time.Time) *cobra.Co
 		newCheck(streams), newStatus(streams), newExplain(streams, now), newSimulate(streams),
 		newEnable(streams), newDisable(streams), newDrain(streams), newVersion(streams),
 	)
+	// What cobra adds by itself takes any word for a shell.
+	root.InitDefaultCompletionCmd()
+	if completion, _, err := root.Find([]string{"completion"}); err == nil {
+		completion.Args, completion.RunE = subcommand, func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	}
 	return root
 }
 

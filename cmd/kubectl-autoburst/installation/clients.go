@@ -80,25 +80,31 @@ func (c *Clients) Now() time.Time { return time.Now().Add(time.Duration(c.clock.
 // clock learns from answers by how much the API server's clock is ahead.
 type clock struct{ ahead atomic.Int64 }
 
-func (c *clock) listen(next http.RoundTripper) http.RoundTripper {
-	return roundTripper(func(r *http.Request) (*http.Response, error) {
-		asked := time.Now()
-		resp, err := next.RoundTrip(r)
-		if err != nil {
-			return resp, err
-		}
-		if date, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
-			// The header has whole seconds; what is within that is not told from none.
-			ahead := date.Sub(asked)
-			if late := date.Add(time.Second).Sub(time.Now()); ahead <= 0 && late >= 0 {
-				ahead = 0
-			}
-			c.ahead.Store(int64(ahead))
-		}
-		return resp, nil
-	})
+func (c *clock) listen(next http.RoundTripper) http.RoundTripper { return &listener{next, c} }
+
+// listener hears the time in answers.
+type listener struct {
+	next  http.RoundTripper
+	clock *clock
 }
 
-type roundTripper func(*http.Request) (*http.Response, error)
+// WrappedRoundTripper lets client-go cancel what is under way.
+func (l *listener) WrappedRoundTripper() http.RoundTripper { return l.next }
 
-func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+// RoundTrip sends a request.
+func (l *listener) RoundTrip(r *http.Request) (*http.Response, error) {
+	asked := time.Now()
+	resp, err := l.next.RoundTrip(r)
+	if err != nil {
+		return resp, err
+	}
+	if date, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
+		// The header has whole seconds; what is within that is not told from none.
+		ahead := date.Sub(asked)
+		if ahead <= 0 && !date.Add(time.Second).Before(asked) {
+			ahead = 0
+		}
+		l.clock.ahead.Store(int64(ahead))
+	}
+	return resp, nil
+}
