@@ -64,9 +64,9 @@ func (c *Clients) Find(ctx context.Context, namespace string) (*Release, error) 
 		namespace = DefaultNamespace
 		list, err = c.Kube.AppsV1().Deployments(namespace).List(ctx, options)
 	}
-	where := "in no namespace"
+	where := "no namespace has its controller"
 	if namespace != "" {
-		where = "not in namespace " + namespace
+		where = "namespace " + namespace + " does not have its controller"
 	}
 	if err != nil {
 		return nil, fmt.Errorf("listing the Deployments of Autoburst: %w", err)
@@ -81,7 +81,7 @@ func (c *Clients) Find(ctx context.Context, namespace string) (*Release, error) 
 	}
 	switch {
 	case len(found) == 0:
-		return nil, fmt.Errorf("%w: there is a controller %s; install the chart, or say where it is with --release-namespace", ErrNotInstalled, where)
+		return nil, fmt.Errorf("%w: %s; install the chart, or say where it is with --release-namespace", ErrNotInstalled, where)
 	case len(found) > 1:
 		return nil, fmt.Errorf("there are %d controllers (%s): say which with --release-namespace", len(found), strings.Join(found, ", "))
 	}
