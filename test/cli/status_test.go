@@ -115,7 +115,7 @@ func TestStatus(t *testing.T) {
 		}
 	}
 	e := pluginAs(t, through, "status")
-	for _, line := range []string{"leads", "Bursting    on", "BurstPolicy/shown/away", "1 of 3 pods, 4Gi of 8Gi memory, eci: 2 of 4 cpu", "virtual-eci", "2 of 5k", "shown/waits", "kubectl autoburst explain pod/waits -n shown"} {
+	for _, line := range []string{"leads", "Bursting    on", "BurstPolicy/shown/away", "1 of 3 pods, 4Gi of 8Gi memory, eci: 2 of 4 cpu", "virtual-eci", "2 of 5000", "shown/waits", "kubectl autoburst explain pod/waits -n shown"} {
 		if e.code != 0 || !strings.Contains(e.out, line) {
 			t.Errorf("ended with %d, want %q in\n%s%s", e.code, line, e.out, e.errOut)
 		}

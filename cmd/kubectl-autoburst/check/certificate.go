@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -79,10 +78,11 @@ func webhookCertificate(ctx context.Context, s *session) (finding, error) {
 	if len(source.problems) > 0 {
 		outcome = worse(outcome, source.outcome)
 	}
-	for _, c := range source.certificates {
-		if !now.Before(c.NotAfter) {
+	if len(source.chain) > 0 && len(trusted) > 0 {
+		switch c := source.chain[0]; {
+		case !now.Before(c.NotAfter):
 			say(Error, "the certificate in %s has expired on %s", source.secret, date(c.NotAfter))
-		} else if !vouches(trusted, c) && len(trusted) > 0 {
+		case !vouches(trusted, source.chain, now):
 			say(Error, "the caBundle of MutatingWebhookConfiguration %s does not vouch for the certificate in %s", w.Name, source.secret)
 		}
 	}
@@ -98,9 +98,10 @@ func date(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 // source is where the webhook's certificate comes from.
 type source struct {
 	keeper, secret string
-	certificates   []*x509.Certificate
-	outcome        Outcome
-	problems       []string
+	// chain is the certificate, and those that lead to its authority.
+	chain    []*x509.Certificate
+	outcome  Outcome
+	problems []string
 	// unread says why the Secret was not read.
 	unread string
 }
@@ -109,7 +110,7 @@ type source struct {
 func (s *session) source(ctx context.Context, r *installation.Release, inject string) (source, error) {
 	out := source{keeper: "Autoburst itself", outcome: Error}
 	name := r.CASecretName
-	if given := existingSecret(r); given != "" {
+	if given := r.Argument("tls-secret-name"); given != "" {
 		out.keeper, name = "whoever keeps Secret "+r.Namespace+"/"+given, given
 	}
 	if inject != "" {
@@ -144,18 +145,10 @@ func (s *session) source(ctx context.Context, r *installation.Release, inject st
 	case err != nil:
 		return out, fmt.Errorf("reading %s: %w", out.secret, err)
 	}
-	all := certificates(secret.Data[corev1.TLSCertKey])
-	if len(all) == 0 {
+	if out.chain = certificates(secret.Data[corev1.TLSCertKey]); len(out.chain) == 0 {
 		out.problems = append(out.problems, out.secret+" has no certificate under "+corev1.TLSCertKey)
-		return out, nil
 	}
-	out.certificates = all[:1] // those after it lead to its authority
 	return out, nil
-}
-
-// existingSecret is that of a certificate which others keep.
-func existingSecret(r *installation.Release) string {
-	return r.Argument("tls-secret-name")
 }
 
 // certificate is what is read of a Certificate of cert-manager.
@@ -208,9 +201,17 @@ func lastEnd(list []*x509.Certificate) time.Time {
 	return last
 }
 
-// vouches tells whether a certificate is one of those trusted, or signed by one.
-func vouches(trusted []*x509.Certificate, c *x509.Certificate) bool {
-	return slices.ContainsFunc(trusted, func(ca *x509.Certificate) bool {
-		return ca.Equal(c) || bytes.Equal(ca.RawSubject, c.RawIssuer) && ca.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil
+// vouches tells whether the first of a chain is trusted.
+func vouches(trusted, chain []*x509.Certificate, now time.Time) bool {
+	roots, between := x509.NewCertPool(), x509.NewCertPool()
+	for _, c := range trusted {
+		roots.AddCert(c)
+	}
+	for _, c := range chain[1:] {
+		between.AddCert(c)
+	}
+	_, err := chain[0].Verify(x509.VerifyOptions{
+		Roots: roots, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
 	})
+	return err == nil
 }

@@ -191,6 +191,11 @@ func controllerRightsOf(r *installation.Release) []right {
 			group: v1alpha1.GroupName, resource: "burstadmissions", verbs: "patch", name: r.MutatingPolicyName, purpose: "the API server does not know the policies",
 		})
 	}
+	if r.Argument("write-ca-bundle") != "false" {
+		all = append(all, right{
+			group: "admissionregistration.k8s.io", resource: "mutatingwebhookconfigurations", verbs: "get patch", name: r.ConfigurationName, purpose: "the API server does not trust the webhook",
+		})
+	}
 	return all
 }
 

@@ -99,9 +99,9 @@ func (l *listener) RoundTrip(r *http.Request) (*http.Response, error) {
 		return resp, err
 	}
 	if date, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
-		// The header has whole seconds; what is within that is not told from none.
+		// The header has whole seconds, and was written between question and answer.
 		ahead := date.Sub(asked)
-		if ahead <= 0 && !date.Add(time.Second).Before(asked) {
+		if date.Add(time.Second).After(asked) && date.Before(time.Now()) {
 			ahead = 0
 		}
 		l.clock.ahead.Store(int64(ahead))

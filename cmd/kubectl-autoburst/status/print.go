@@ -187,13 +187,18 @@ func (p *printer) nodes(nodes []VirtualNode) {
 	}
 }
 
-// round shortens quantities of many bytes.
+// round is a quantity to one decimal place, of bytes in the largest unit that fits.
 func round(q resource.Quantity) string {
-	const gi = 1 << 30
-	if q.Format == resource.BinarySI && q.Value() >= gi {
-		return strings.TrimSuffix(strconv.FormatFloat(float64(q.Value())/gi, 'f', 1, 64), ".0") + "Gi"
+	value, unit := q.AsApproximateFloat64(), ""
+	if q.Format == resource.BinarySI {
+		for _, u := range []string{"Ki", "Mi", "Gi", "Ti", "Pi"} {
+			if value < 1<<10 {
+				break
+			}
+			value, unit = value/(1<<10), u
+		}
 	}
-	return q.String()
+	return strings.TrimSuffix(strconv.FormatFloat(value, 'f', 1, 64), ".0") + unit
 }
 
 func (p *printer) shortages(shortages []Shortage) {
