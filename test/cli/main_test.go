@@ -142,3 +142,11 @@ func waitServed(t *testing.T, name, want string) {
 		return err == nil && out == want, err
 	})
 }
+
+// runPlugin runs kubectl autoburst, which must end well, and returns what it says.
+func runPlugin(ctx context.Context, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, system.Plugin(), args...)
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+system.Kubeconfig)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}

@@ -188,8 +188,11 @@ func admissionAnswers(ctx context.Context, s *session) (finding, error) {
 		return finding{}, err
 	}
 	pod, want := s.probe(snapshot, served)
-	if pod == nil {
-		return warning("it cannot be tested whether pods are admitted, as no namespace is served in which one would be changed; kubectl autoburst enable NAMESPACE"), nil
+	switch {
+	case len(served) == 0:
+		return warning("it cannot be tested whether pods are admitted, as no namespace is served; kubectl autoburst enable NAMESPACE"), nil
+	case pod == nil:
+		return warning("it cannot be tested whether pods are admitted, as nothing would be written into one of the served namespaces now: no virtual node could take it, or no policy selects one that can be made up"), nil
 	}
 	created, err := s.Kube.CoreV1().Pods(pod.Namespace).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 	switch {
