@@ -21,6 +21,9 @@ func TestReference(t *testing.T) {
 	golden(t, "../../docs/cli.md", reference(newRoot(genericiooptions.NewTestIOStreamsDiscard(), time.Now)))
 }
 
+// notRun keeps the tests of the documentation from carrying out what follows.
+const notRun = "<!-- not run: these are examples -->\n"
+
 // reference is the page of all commands. The flags by which kubectl is told about
 // clusters, which most commands have, are listed once.
 func reference(root *cobra.Command) string {
@@ -28,14 +31,14 @@ func reference(root *cobra.Command) string {
 	b.WriteString("# Command line\n\n" +
 		"`kubectl autoburst` is a plugin of kubectl. This page is generated from the program; `kubectl autoburst COMMAND --help`\n" +
 		"says the same.\n\n" +
-		"```sh\nmake build                                     # makes bin/kubectl-autoburst\n" +
-		"sudo install bin/kubectl-autoburst /usr/local/bin/\nkubectl autoburst version --client\n```\n\n" +
+		"```sh\nmake build\n```\n\nmakes `bin/kubectl-autoburst`. Anywhere on the `PATH` it is `kubectl autoburst`:\n\n" +
+		notRun + "```sh\nsudo install bin/kubectl-autoburst /usr/local/bin/\nkubectl autoburst version --client\n```\n\n" +
 		"It ends with 0 when all is well, with 1 when something failed, and with 2 when the command line, a file or the\n" +
 		"kubeconfig is wrong, before anything was changed. Which cluster it speaks to is told as kubectl is told: by `KUBECONFIG`,\n" +
 		"which may name several files, by the [flags below](#flags-of-kubectl), or, in a pod, by its ServiceAccount.\n\n" +
 		"For names of namespaces, pods and virtual nodes on the Tab key, kubectl looks for a program\n" +
 		"`kubectl_complete-autoburst` on the `PATH`:\n\n" +
-		"```sh\nprintf '#!/bin/sh\\nexec kubectl autoburst __complete \"$@\"\\n' | sudo tee /usr/local/bin/kubectl_complete-autoburst\n" +
+		notRun + "```sh\nprintf '#!/bin/sh\\nexec kubectl autoburst __complete \"$@\"\\n' | sudo tee /usr/local/bin/kubectl_complete-autoburst\n" +
 		"sudo chmod +x /usr/local/bin/kubectl_complete-autoburst\n```\n")
 	shared := pflag.NewFlagSet("", pflag.ContinueOnError)
 	genericclioptions.NewConfigFlags(true).AddFlags(shared)
@@ -45,14 +48,14 @@ func reference(root *cobra.Command) string {
 		}
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n```\n%s\n```\n", c.Name(), prose(c.Long), strings.TrimSuffix(c.UseLine(), " [flags]")+" [flags]")
 		if c.Example != "" {
-			fmt.Fprintf(&b, "\n```sh\n%s\n```\n", dedent(c.Example))
+			fmt.Fprintf(&b, "\n%s```sh\n%s\n```\n", notRun, dedent(c.Example))
 		}
 		if rows := flags(c.LocalFlags(), func(f *pflag.Flag) bool { return f.Name != "help" && !same(shared.Lookup(f.Name), f) }); rows != "" {
 			b.WriteString("\n| flag | default | meaning |\n|---|---|---|\n" + rows)
 		}
 	}
 	b.WriteString("\n## completion\n\nPrint the script by which a shell completes commands and flags of `kubectl-autoburst`: `bash`, `zsh`, `fish` or `powershell`.\n\n" +
-		"```sh\nkubectl-autoburst completion bash > /etc/bash_completion.d/kubectl-autoburst\n```\n")
+		notRun + "```sh\nkubectl-autoburst completion bash > /etc/bash_completion.d/kubectl-autoburst\n```\n")
 	b.WriteString("\n## Flags of kubectl\n\nAll commands but `simulate` and `completion` have these; `--namespace` those only that are about one namespace.\n\n| flag | meaning |\n|---|---|\n")
 	shared.VisitAll(func(f *pflag.Flag) {
 		fmt.Fprintf(&b, "| %s | %s |\n", flagName(f), cell(f.Usage))
