@@ -89,7 +89,9 @@ func flagName(f *pflag.Flag) string {
 	return "`--" + f.Name + "`"
 }
 
-func cell(s string) string { return strings.ReplaceAll(strings.Join(strings.Fields(s), " "), "|", `\|`) }
+func cell(s string) string {
+	return strings.ReplaceAll(strings.Join(strings.Fields(s), " "), "|", `\|`)
+}
 
 // prose shows what is indented as code.
 func prose(s string) string {
