@@ -13,7 +13,7 @@ GOFLAGS_BUILD := -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 SYSTEM_TESTS := ./test/cluster/... ./test/e2e/... ./test/imports/...
 # These start systems of their own, one after another, and wait until the others
 # are gone.
-OTHER_SYSTEM_TESTS := ./test/mutating/... ./test/bench/foreign/... ./test/docs/...
+OTHER_SYSTEM_TESTS := ./test/mutating/... ./test/bench/foreign/... ./test/docs/... ./test/cli/...
 # So do the scenarios of faults.
 FAULT_TESTS := ./test/faults/...
 # So does chaos. CI takes the same plan each time; `make chaos` draws another.
@@ -78,6 +78,7 @@ generate: ## Deep copies, CRDs, the chart's copy of them, generated docs
 	mkdir -p charts/autoburst/files/admission && cp policy/admission/mutation.yaml charts/autoburst/files/admission/
 	go run ./docs/generate
 	$(TOOL) crd-ref-docs --log-level ERROR --source-path policy/v1alpha1 --config docs/generate/api.yaml --renderer markdown --output-path docs/api.md
+	go test ./cmd/kubectl-autoburst -run TestReference -count=1 -update
 	$(UPSTREAM) mod tidy
 
 .PHONY: verify

@@ -73,7 +73,8 @@ func newDrain(streams genericiooptions.IOStreams) *cobra.Command {
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd.Context(), args[0]) },
+		RunE:              func(cmd *cobra.Command, args []string) error { return o.run(cmd.Context(), args[0]) },
+		ValidArgsFunction: completeVirtualNode(o.config),
 	}
 	o.config.Namespace = nil // pods of all namespaces are on a node
 	fs := cmd.Flags()
@@ -87,6 +88,7 @@ func newDrain(streams genericiooptions.IOStreams) *cobra.Command {
 	fs.BoolVar(&o.deleteNode, "delete-node", false,
 		"When the node is empty, scale the Deployment of its agents to 0, wait until they have stopped, and delete the Node.")
 	fs.StringVar(&o.releaseNamespace, "release-namespace", "autoburst-system", "Where Autoburst is installed, and with it the node's agents.")
+	completeFlags(cmd, o.config, nil)
 	return cmd
 }
 
@@ -97,17 +99,11 @@ func (o *drainOptions) run(ctx context.Context, node string) error {
 	case o.gracePeriod < -1:
 		return usagef("--grace-period is %d: must be 0 or more, or left out", o.gracePeriod)
 	}
-	cfg, err := o.config.ToRESTConfig()
+	c, err := connect(o.config)
 	if err != nil {
-		return usagef("reading the kubeconfig: %w", err)
+		return err
 	}
-	cfg.UserAgent = "kubectl-autoburst/" + version
-	cfg.QPS = -1 // the API server's own fairness is the judge
-	client, err := kubernetes.NewForConfig(cfg)
-	if err != nil {
-		return usagef("reading the kubeconfig: %w", err)
-	}
-	return newDrainer(o, client, node).drain(ctx)
+	return newDrainer(o, c.Kube, node).drain(ctx)
 }
 
 // drainer empties one node. What it remembers is what it has said; what it does

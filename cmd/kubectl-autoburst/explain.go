@@ -71,12 +71,7 @@ func newExplain(streams genericiooptions.IOStreams, now func() time.Time) *cobra
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return o.run(cmd.Context(), args)
 		},
-		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-			if len(args) > 0 {
-				return nil, cobra.ShellCompDirectiveNoFileComp
-			}
-			return []string{"pod/", "deploy/", "sts/", "job/"}, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
-		},
+		ValidArgsFunction: completeObject(o.config),
 	}
 	o.config.AddFlags(cmd.Flags())
 	cmd.Flags().StringVarP(&o.file, "filename", "f", "", "Explain the pods and workloads of this file or folder; - is the standard input.")
@@ -84,6 +79,7 @@ func newExplain(streams genericiooptions.IOStreams, now func() time.Time) *cobra
 		"With -f: read policies, namespaces and nodes from this file or folder, and nothing from a cluster. May be repeated.")
 	cmd.Flags().StringVarP(&o.output, "output", "o", "", "json or yaml; a table for people by default.")
 	o.release.addFlags(cmd.Flags())
+	completeFlags(cmd, o.config, map[string][]string{"output": {"json", "yaml"}})
 	return cmd
 }
 
@@ -216,10 +212,11 @@ func (o *explainOptions) ask(ctx context.Context, namespace, arg string) ([]subj
 	if !ok {
 		return nil, nil, usagef("%q: only pods, deployments, statefulsets and jobs can be explained, such as pod/NAME", arg)
 	}
-	c, err := o.connect()
+	clients, err := connect(o.config)
 	if err != nil {
 		return nil, nil, err
 	}
+	c := &apiServer{clients}
 	s, err := get(ctx, c, namespace, name)
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading %s of namespace %s: %w", arg, namespace, err)
@@ -230,10 +227,11 @@ func (o *explainOptions) ask(ctx context.Context, namespace, arg string) ([]subj
 
 // live takes all but the objects from the cluster.
 func (o *explainOptions) live(ctx context.Context, subjects []subject) (world, error) {
-	c, err := o.connect()
+	clients, err := connect(o.config)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w; for files alone, add --policies", err)
 	}
+	c := &apiServer{clients}
 	return c.world(ctx, subjects, o.release)
 }
 

@@ -12,19 +12,16 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
 
+	"github.com/autoburst/autoburst/cmd/kubectl-autoburst/installation"
 	"github.com/autoburst/autoburst/policy"
 	"github.com/autoburst/autoburst/policy/v1alpha1"
 )
 
 const (
-	virtualNodes = v1alpha1.VirtualNodeLabel + "=" + v1alpha1.VirtualNodeValue
+	virtualNodes = installation.VirtualNodes
 	localNodes   = v1alpha1.VirtualNodeLabel + "!=" + v1alpha1.VirtualNodeValue
-	// leaseName is the Lease by which the controllers elect one.
-	leaseName = "autoburst-controller"
 	// chunk is how many nodes are asked for at a time.
 	chunk = 500
 	// mostNodes is on how many local nodes the pods are counted for one late
@@ -33,41 +30,14 @@ const (
 )
 
 // apiServer reads from a cluster, and only what a decision needs.
-type apiServer struct {
-	kube     kubernetes.Interface
-	policies rest.Interface
-}
-
-// connect makes the clients; it asks the API server for nothing.
-func (o *explainOptions) connect() (*apiServer, error) {
-	cfg, err := o.config.ToRESTConfig()
-	if err != nil {
-		return nil, usagef("reading the kubeconfig: %w; for files alone, add --policies", err)
-	}
-	cfg = rest.CopyConfig(cfg)
-	cfg.UserAgent = "kubectl-autoburst/" + version
-	cfg.QPS = -1 // there are few requests, one after another
-	ours := rest.CopyConfig(cfg)
-	ours.GroupVersion, ours.APIPath = &v1alpha1.GroupVersion, "/apis"
-	ours.NegotiatedSerializer = codecs.WithoutConversion()
-	cfg.ContentType, cfg.AcceptContentTypes = runtime.ContentTypeProtobuf, runtime.ContentTypeProtobuf+","+runtime.ContentTypeJSON
-
-	c := &apiServer{}
-	if c.kube, err = kubernetes.NewForConfig(cfg); err != nil {
-		return nil, usagef("reading the kubeconfig: %w", err)
-	}
-	if c.policies, err = rest.RESTClientFor(ours); err != nil {
-		return nil, usagef("reading the kubeconfig: %w", err)
-	}
-	return c, nil
-}
+type apiServer struct{ *installation.Clients }
 
 type getter func(ctx context.Context, c *apiServer, namespace, name string) (subject, error)
 
 // getters of the kinds that can be named, by all their names.
 var getters = func() map[string]getter {
 	pod := func(ctx context.Context, c *apiServer, namespace, name string) (subject, error) {
-		p, err := c.kube.CoreV1().Pods(namespace).Get(ctx, name, metav1.GetOptions{})
+		p, err := c.Kube.CoreV1().Pods(namespace).Get(ctx, name, metav1.GetOptions{})
 		return subject{name: "pod/" + name, pod: p}, err
 	}
 	template := func(o runtime.Object, err error) (subject, error) {
@@ -78,13 +48,13 @@ var getters = func() map[string]getter {
 		return s, nil
 	}
 	deployment := func(ctx context.Context, c *apiServer, namespace, name string) (subject, error) {
-		return template(c.kube.AppsV1().Deployments(namespace).Get(ctx, name, metav1.GetOptions{}))
+		return template(c.Kube.AppsV1().Deployments(namespace).Get(ctx, name, metav1.GetOptions{}))
 	}
 	statefulSet := func(ctx context.Context, c *apiServer, namespace, name string) (subject, error) {
-		return template(c.kube.AppsV1().StatefulSets(namespace).Get(ctx, name, metav1.GetOptions{}))
+		return template(c.Kube.AppsV1().StatefulSets(namespace).Get(ctx, name, metav1.GetOptions{}))
 	}
 	job := func(ctx context.Context, c *apiServer, namespace, name string) (subject, error) {
-		return template(c.kube.BatchV1().Jobs(namespace).Get(ctx, name, metav1.GetOptions{}))
+		return template(c.Kube.BatchV1().Jobs(namespace).Get(ctx, name, metav1.GetOptions{}))
 	}
 	return map[string]getter{
 		"pod": pod, "pods": pod, "po": pod,
@@ -103,25 +73,25 @@ func (c *apiServer) world(ctx context.Context, subjects []subject, r release) (w
 		if slices.ContainsFunc(o.Namespaces, func(n *corev1.Namespace) bool { return n.Name == name }) {
 			continue
 		}
-		n, err := c.kube.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
+		n, err := c.Kube.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
 		if err != nil {
 			return nil, fmt.Errorf("reading namespace %s: %w", name, err)
 		}
 		o.Namespaces = append(o.Namespaces, n)
-		var own v1alpha1.BurstPolicyList
-		if err := c.policies.Get().Namespace(name).Resource("burstpolicies").Do(ctx).Into(&own); err != nil {
-			return nil, policiesError("BurstPolicies of namespace "+name, err)
+		own, err := c.BurstPolicies(ctx, name)
+		if err != nil {
+			return nil, err
 		}
-		o.Policies = appendPointers(o.Policies, own.Items)
+		o.Policies = appendPointers(o.Policies, own)
 	}
-	var cluster v1alpha1.ClusterBurstPolicyList
-	if err := c.policies.Get().Resource("clusterburstpolicies").Do(ctx).Into(&cluster); err != nil {
-		return nil, policiesError("ClusterBurstPolicies", err)
+	cluster, err := c.ClusterBurstPolicies(ctx)
+	if err != nil {
+		return nil, err
 	}
-	o.ClusterPolicies = appendPointers(nil, cluster.Items)
+	o.ClusterPolicies = appendPointers(nil, cluster)
 	w := &liveWorld{apiServer: c, namespace: r.namespace}
 	var admissions v1alpha1.BurstAdmissionList
-	err := c.policies.Get().Resource("burstadmissions").Do(ctx).Into(&admissions)
+	err = c.Policies.Get().Resource("burstadmissions").Do(ctx).Into(&admissions)
 	switch {
 	case apierrors.IsForbidden(err):
 		w.notes = append(w.notes, "You may not read BurstAdmissions, which tell whether the API server admits pods by itself; a webhook is taken to.")
@@ -129,13 +99,13 @@ func (c *apiServer) world(ctx context.Context, subjects []subject, r release) (w
 		return nil, fmt.Errorf("listing BurstAdmissions: %w", err)
 	}
 	o.AdmissionByPolicy = len(admissions.Items) > 0 // there is none where a webhook admits pods
-	virtual, err := c.kube.CoreV1().Nodes().List(ctx, metav1.ListOptions{LabelSelector: virtualNodes})
+	virtual, err := c.Virtual(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("listing virtual nodes: %w", err)
+		return nil, err
 	}
-	o.Nodes = appendPointers(nil, virtual.Items)
+	o.Nodes = appendPointers(nil, virtual)
 
-	o.Switch, err = c.kube.CoreV1().ConfigMaps(r.namespace).Get(ctx, r.switchName, metav1.GetOptions{})
+	o.Switch, err = c.Kube.CoreV1().ConfigMaps(r.namespace).Get(ctx, r.switchName, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
 		o.Switch = nil // nobody has turned it on
@@ -148,13 +118,6 @@ func (c *apiServer) world(ctx context.Context, subjects []subject, r release) (w
 	w.objects = o
 	w.snapshot, _ = policy.NewSnapshot(o)
 	return w, nil
-}
-
-func policiesError(what string, err error) error {
-	if apierrors.IsNotFound(err) {
-		return fmt.Errorf("listing %s: the cluster does not know the kind: install Autoburst's CustomResourceDefinitions, or check the kubeconfig's context", what)
-	}
-	return fmt.Errorf("listing %s: %w", what, err)
 }
 
 func appendPointers[T any](to []*T, items []T) []*T {
@@ -207,8 +170,8 @@ func (w *liveWorld) admission(ctx context.Context, pod *corev1.Pod) (policy.Expl
 // Whether its holder lives the webhook sees by watching, which takes longer than one
 // look.
 func (w *liveWorld) leaseHeld(ctx context.Context) (held bool, note string) {
-	lease, err := w.kube.CoordinationV1().Leases(w.namespace).Get(ctx, leaseName, metav1.GetOptions{})
-	name := fmt.Sprintf("Lease %s/%s", w.namespace, leaseName)
+	lease, err := w.Kube.CoordinationV1().Leases(w.namespace).Get(ctx, installation.LeaseName, metav1.GetOptions{})
+	name := fmt.Sprintf("Lease %s/%s", w.namespace, installation.LeaseName)
 	switch {
 	case apierrors.IsNotFound(err), err == nil && ptr.Deref(lease.Spec.HolderIdentity, "") == "":
 		return false, fmt.Sprintf("No controller is elected (%s), so pressure counts as closed and no gate is set.", name)
@@ -222,7 +185,7 @@ func (w *liveWorld) leaseHeld(ctx context.Context) (held bool, note string) {
 func (w *liveWorld) listLocal(ctx context.Context) error {
 	options := metav1.ListOptions{LabelSelector: localNodes, Limit: chunk}
 	for !w.listed {
-		list, err := w.kube.CoreV1().Nodes().List(ctx, options)
+		list, err := w.Kube.CoreV1().Nodes().List(ctx, options)
 		if err != nil {
 			return fmt.Errorf("listing local nodes: %w", err)
 		}
@@ -269,7 +232,7 @@ func (w *liveWorld) late(ctx context.Context, pod *corev1.Pod, now time.Time) (p
 
 // scaleUp is what autoscalers have said of a pod, by its events.
 func (w *liveWorld) scaleUp(ctx context.Context, pod *corev1.Pod) (policy.ScaleUp, error) {
-	list, err := w.kube.CoreV1().Events(pod.Namespace).List(ctx, metav1.ListOptions{
+	list, err := w.Kube.CoreV1().Events(pod.Namespace).List(ctx, metav1.ListOptions{
 		FieldSelector: fields.OneTermEqualSelector("involvedObject.uid", string(pod.UID)).String(),
 	})
 	if err != nil {
@@ -318,7 +281,7 @@ func (w *liveWorld) roomOn(ctx context.Context, pod *corev1.Pod, failed *error) 
 // podsOn lists the pods on one node that are not finished; the API server has an
 // index for that.
 func (w *liveWorld) podsOn(ctx context.Context, node string) ([]corev1.Pod, error) {
-	list, err := w.kube.CoreV1().Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{
+	list, err := w.Kube.CoreV1().Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{
 		FieldSelector: fields.AndSelectors(
 			fields.OneTermEqualSelector("spec.nodeName", node),
 			fields.OneTermNotEqualSelector("status.phase", string(corev1.PodSucceeded)),

@@ -1,6 +1,7 @@
-// Command kubectl-autoburst is the plugin "kubectl autoburst": it says why pods
-// burst or do not, tests policies, and drains virtual nodes. All but drain only
-// read.
+// Command kubectl-autoburst is the plugin "kubectl autoburst": it checks an
+// installation and shows what it does, says why pods burst or do not, tests policies,
+// lets namespaces burst, and drains virtual nodes. All but enable, disable and drain
+// only read.
 package main
 
 import (
@@ -14,6 +15,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
+
+	"github.com/autoburst/autoburst/cmd/kubectl-autoburst/installation"
 )
 
 // version is set when the program is built.
@@ -43,23 +46,24 @@ func run(ctx context.Context, args []string, streams genericiooptions.IOStreams,
 	switch {
 	case err == nil:
 		return exitOK
-	case errors.Is(err, errCasesFailed): // they are printed
+	case errors.Is(err, errCasesFailed), errors.Is(err, errChecksFailed): // they are printed
 		return exitFailure
 	case errors.As(err, &usage):
 		fmt.Fprintf(streams.ErrOut, "error: %v\n", err)
 		return exitUsage
 	}
-	fmt.Fprintf(streams.ErrOut, "error: %v\n", err)
+	fmt.Fprintf(streams.ErrOut, "error: %v\n", installation.Explain(err))
 	return exitFailure
 }
 
 func newRoot(streams genericiooptions.IOStreams, now func() time.Time) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "kubectl-autoburst",
-		Short: "Say why pods burst or do not, test burst policies, drain virtual nodes",
-		Long: "Say why pods burst or do not, test burst policies, and drain virtual nodes.\n\n" +
-			"explain and simulate change nothing: the rules that the webhook and the controller follow are run on this\n" +
-			"machine, over objects that are read from the cluster or from files. drain empties a node.",
+		Short: "Check Autoburst, show what it does, say why pods burst or do not, drain virtual nodes",
+		Long: "Check whether Autoburst works, show what it does, say why pods burst or do not, test burst policies, let\n" +
+			"namespaces burst, and drain virtual nodes.\n\n" +
+			"enable, disable and drain change the cluster, and all others only read. For explain and simulate the rules that\n" +
+			"the webhook and the controller follow are run on this machine, over objects from the cluster or from files.",
 		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl autoburst"},
 		Args:          subcommand,
 		SilenceErrors: true,
@@ -72,15 +76,15 @@ func newRoot(streams genericiooptions.IOStreams, now func() time.Time) *cobra.Co
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%w; see %s --help", err, cmd.CommandPath())
 	})
-	root.AddCommand(newExplain(streams, now), newSimulate(streams), newDrain(streams), &cobra.Command{
-		Use:   "version",
-		Short: "Print the version of this program",
-		Args:  noArguments,
-		RunE: func(*cobra.Command, []string) error {
-			fmt.Fprintln(streams.Out, version)
-			return nil
-		},
-	})
+	root.AddCommand(
+		newCheck(streams), newStatus(streams), newExplain(streams, now), newSimulate(streams),
+		newEnable(streams), newDisable(streams), newDrain(streams), newVersion(streams),
+	)
+	// What cobra adds by itself takes any word for a shell.
+	root.InitDefaultCompletionCmd()
+	if completion, _, err := root.Find([]string{"completion"}); err == nil {
+		completion.Args, completion.RunE = subcommand, func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	}
 	return root
 }
 

@@ -119,7 +119,7 @@ func TestSimpleCommands(t *testing.T) {
 		args []string
 		want string
 	}{
-		"version":         {[]string{"version"}, version + "\n"},
+		"version":         {[]string{"version", "--client"}, version + "\n"},
 		"bash completion": {[]string{"completion", "bash"}, "__start_kubectl-autoburst"},
 		"kinds":           {[]string{"__complete", "explain", ""}, "deploy/\n"},
 		"help":            {nil, "kubectl autoburst [command]"},

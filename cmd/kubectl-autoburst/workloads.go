@@ -24,7 +24,7 @@ func (w *liveWorld) workloads(ctx context.Context, pod *corev1.Pod) (policy.Work
 	o := policy.Objects{Nodes: w.objects.Nodes}
 	if owner := metav1.GetControllerOfNoCopy(pod); owner != nil && owner.APIVersion == appsv1.SchemeGroupVersion.String() {
 		var err error
-		apps := w.kube.AppsV1()
+		apps := w.Kube.AppsV1()
 		switch owner.Kind {
 		case "ReplicaSet":
 			var r *appsv1.ReplicaSet
@@ -44,7 +44,7 @@ func (w *liveWorld) workloads(ctx context.Context, pod *corev1.Pod) (policy.Work
 	}
 	options := metav1.ListOptions{Limit: chunk}
 	for {
-		list, err := w.kube.CoreV1().Pods(pod.Namespace).List(ctx, options)
+		list, err := w.Kube.CoreV1().Pods(pod.Namespace).List(ctx, options)
 		if err != nil {
 			return nil, fmt.Errorf("listing the pods of namespace %s, to count the replicas that burst: %w", pod.Namespace, err)
 		}

@@ -21,7 +21,6 @@ const module = "github.com/autoburst/autoburst"
 var rules = map[string][]string{
 	"cmd/autoburst":          {"vnode", "providers/...", virtualKubelet, alibaba, azure},
 	"cmd/autoburst-vnode":    {"webhook/...", "policy/store", "policy/controller"},
-	"cmd/kubectl-autoburst":  {"webhook/...", "policy/store", "policy/controller", "vnode", "providers/...", virtualKubelet, alibaba, azure, controllerRuntime},
 	"policy/v1alpha1":        {"cmd/...", "policy", "policy/burstable", "policy/store", "policy/controller", "webhook/...", "vnode", "providers/..."},
 	"policy/burstable":       {"cmd/...", "policy", "policy/v1alpha1", "policy/store", "policy/controller", "webhook/...", "vnode", "providers/...", clientGo, controllerRuntime, prometheus},
 	"policy":                 {"policy/store", "policy/controller", "webhook/...", "vnode", "providers/...", clientGo, controllerRuntime, prometheus},
@@ -40,6 +39,8 @@ var rules = map[string][]string{
 	"providers/providertest": {"webhook/...", "vnode", "policy", "policy/store", "policy/controller", "providers/eci", "providers/aci", virtualKubelet, alibaba, azure},
 	"test/cloud/...":         {"cmd/...", "policy/...", "webhook/...", "vnode", "providers/..."},
 	"cmd/...":                {"test/..."},
+
+	"cmd/kubectl-autoburst/...": {"webhook/...", "policy/store", "policy/controller", "vnode", "providers/...", virtualKubelet, alibaba, azure, controllerRuntime},
 }
 
 const (
