@@ -267,8 +267,8 @@ func (o *options) settleCertManager(issuer, group, pod string) error {
 	if pod == "" || o.config.Namespace == "" {
 		errs = append(errs, errors.New("--cert-manager-issuer needs POD_NAME and POD_NAMESPACE: the agent's request has the name of its pod, in the namespace of the release"))
 	}
-	if s.Duration < time.Minute {
-		errs = append(errs, fmt.Errorf("--cert-manager-duration is %s: it must be at least a minute", s.Duration))
+	if s.Duration < 10*time.Second {
+		errs = append(errs, fmt.Errorf("--cert-manager-duration is %s: it must be at least 10s", s.Duration))
 	}
 	if o.api.FromCluster || o.api.CertFile != "" {
 		errs = append(errs, errors.New("--cert-manager-issuer, --rotate-server-certificates and --tls-cert-file are ways to the same certificate: set one"))
