@@ -50,7 +50,7 @@ func TestAgentsOfCertManager(t *testing.T) {
 	kubectl(t, issuer, "apply", "-f", "-")
 	start := func(values ...string) *playground.Agent {
 		t.Helper()
-		if err := system.InstallChart(t.Context(), values...); err != nil {
+		if err := upgrade(t, values...); err != nil {
 			t.Fatal(err)
 		}
 		agent, err := system.StartAgent(t.Context(), playground.ECINode)
@@ -80,7 +80,7 @@ func TestAgentsOfCertManager(t *testing.T) {
 	}
 	system.RemoveAgent(playground.ECINode, end(t))
 
-	agent := start("vnode.certManager.issuerRef.name=kubelets", "vnode.certManager.duration=15s")
+	agent := start("vnode.certManager.issuerRef.name=kubelets", "vnode.certManager.duration=24s")
 	serves := func() (*x509.Certificate, error) {
 		roots := x509.NewCertPool()
 		roots.AddCert(kubelets.certificate)

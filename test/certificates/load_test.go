@@ -25,8 +25,11 @@ import (
 const (
 	// rate is how many pods are created in a second.
 	rate = 200
-	// loadTime is for how long.
-	loadTime = 15 * time.Second
+	// loadTime is for how long; longer, to longestLoad, while too few certificates
+	// have been served.
+	loadTime, longestLoad = 15 * time.Second, time.Minute
+	// fewestLeaves and fewestAuthorities are what must have been served.
+	fewestLeaves, fewestAuthorities = 4, 2
 )
 
 // underLoad creates pods in a served namespace at the rate while rotations run, and
@@ -48,17 +51,22 @@ func underLoad(t *testing.T, namespace string, rotations func(context.Context) e
 		return decided(pod), nil
 	})
 	open := failedOpen(t)
-	ctx, stop := context.WithTimeout(t.Context(), loadTime)
+	ctx, stop := context.WithTimeout(t.Context(), longestLoad)
 	defer stop()
+	begun := time.Now()
 	var work sync.WaitGroup
 	var seen serials
-	work.Go(func() { shakeHands(ctx, t, &seen) })
+	work.Go(func() {
+		defer stop()
+		shakeHands(ctx, t, &seen, func() bool {
+			return time.Since(begun) >= loadTime && len(seen.leaves) >= fewestLeaves && len(seen.issuers) >= fewestAuthorities
+		})
+	})
 	work.Go(func() {
 		if err := rotations(ctx); err != nil && ctx.Err() == nil {
 			t.Errorf("replacing the certificate: %v", err)
 		}
 	})
-	begun := time.Now()
 	var next, created, lost atomic.Int64
 	for range 30 {
 		work.Go(func() {
@@ -94,8 +102,8 @@ func underLoad(t *testing.T, namespace string, rotations func(context.Context) e
 	if n := failedOpen(t) - open; n != 0 {
 		t.Errorf("the API server failed open %v times, want 0", n)
 	}
-	if len(seen.leaves) < 4 || len(seen.issuers) < 2 {
-		t.Errorf("%d certificates of %d authorities were served, want 4 or more of 2 or more", len(seen.leaves), len(seen.issuers))
+	if len(seen.leaves) < fewestLeaves || len(seen.issuers) < fewestAuthorities {
+		t.Errorf("%d certificates of %d authorities were served, want %d of %d or more", len(seen.leaves), len(seen.issuers), fewestLeaves, fewestAuthorities)
 	}
 	if err := system.Client().CoreV1().Pods(namespace).DeleteCollection(t.Context(),
 		metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}, metav1.ListOptions{}); err != nil {
@@ -146,13 +154,13 @@ type serials struct {
 
 // shakeHands connects to every replica again and again with the CA bundle that the
 // API server has: what fails here would lose an admission whenever the API server
-// needs another connection.
-func shakeHands(ctx context.Context, t *testing.T, seen *serials) {
+// needs another connection. It ends when enough is seen, or with ctx.
+func shakeHands(ctx context.Context, t *testing.T, seen *serials, enough func() bool) {
 	seen.leaves, seen.issuers = map[string]bool{}, map[string]bool{}
 	every := time.NewTicker(25 * time.Millisecond)
 	defer every.Stop()
 	failures := 0
-	for {
+	for !enough() {
 		select {
 		case <-ctx.Done():
 			return

@@ -121,7 +121,7 @@ func install(t *testing.T, values []string, args ...string) {
 	for _, c := range system.Controllers() {
 		system.RemoveController(c, end(t))
 	}
-	if err := system.InstallChart(t.Context(), values...); err != nil {
+	if err := upgrade(t, values...); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
@@ -137,6 +137,12 @@ func install(t *testing.T, values []string, args ...string) {
 	if err := system.WaitWebhook(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// upgrade upgrades the chart to those values. The API server waits for the webhook
+// longer than by default: what is tested is not how fast this machine is.
+func upgrade(t *testing.T, values ...string) error {
+	return system.InstallChart(t.Context(), append(values, "webhook.timeoutSeconds=10")...)
 }
 
 func end(t *testing.T) func(*cluster.Process) {

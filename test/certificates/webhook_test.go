@@ -20,7 +20,7 @@ const interval = "--certificate-check-interval=500ms"
 // The program's own certificates are renewed as they age, and a new authority takes
 // the place of one that has become unusable, without a pod that goes by unseen.
 func TestOwnCertificatesUnderLoad(t *testing.T) {
-	install(t, nil, interval, "--ca-lifetime=1m", "--certificate-lifetime=6s")
+	install(t, nil, interval, "--ca-lifetime=2m", "--certificate-lifetime=15s")
 	underLoad(t, "own", func(ctx context.Context) error {
 		secrets := system.Client().CoreV1().Secrets(playground.Namespace)
 		return every(ctx, 4*time.Second, func() error {
