@@ -44,7 +44,7 @@ func TestExpiredCertificate(t *testing.T) {
 	})
 
 	const life = 4 * time.Second
-	end := time.Now().Add(life)
+	end := time.Now().Add(life).Truncate(time.Second) // as certificates have it
 	keep(t, name, company.secret(t, life, company))
 	mustEventually(t, 30*time.Second, "both replicas say that the certificate has expired", func(ctx context.Context) (bool, error) {
 		return all(ctx, func(c *playground.Controller) error {

@@ -113,9 +113,10 @@ type Provided struct {
 	// announced is the content of ca.crt that is in the configuration, since then.
 	announced      string
 	announcedSince time.Time
-	// told is the reason of the last event, at that time.
-	told   string
-	toldAt time.Time
+	// seen is what is wrong now, since then; told is the last that was told, at that
+	// time.
+	seen, told        string
+	seenSince, toldAt time.Time
 }
 
 // NewProvided checks the options and registers the metrics. Nothing runs before
@@ -357,12 +358,16 @@ func (p *Provided) choose(configuration *admissionregistrationv1.MutatingWebhook
 	p.mu.Unlock()
 }
 
-// tell alarms of what keeps, or soon will keep, the webhook from being called,
-// once and then every hour.
+// tell alarms of what keeps, or soon will keep, the webhook from being called, once
+// and then every hour. What is over within an interval, as at an installation, is
+// nothing to alarm of.
 func (p *Provided) tell() {
 	regarding, reason, err := p.problem()
 	now := p.o.Clock.Now()
-	if reason == p.told && (reason == "" || now.Sub(p.toldAt) < remindEvery) {
+	if reason != p.seen {
+		p.seen, p.seenSince = reason, now
+	}
+	if reason != "" && now.Sub(p.seenSince) < p.o.Interval || reason == p.told && (reason == "" || now.Sub(p.toldAt) < remindEvery) {
 		return
 	}
 	p.told, p.toldAt = reason, now
