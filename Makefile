@@ -13,7 +13,11 @@ GOFLAGS_BUILD := -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 SYSTEM_TESTS := ./test/cluster/... ./test/e2e/... ./test/imports/...
 # These start systems of their own, one after another, and wait until the others
 # are gone.
-OTHER_SYSTEM_TESTS := ./test/mutating/... ./test/bench/foreign/... ./test/docs/... ./test/cli/...
+OTHER_SYSTEM_TESTS := ./test/bench/foreign/... \
+	./test/certificates/... \
+	./test/cli/... \
+	./test/docs/... \
+	./test/mutating/...
 # So do the scenarios of faults.
 FAULT_TESTS := ./test/faults/...
 # So does chaos. CI takes the same plan each time; `make chaos` draws another.
@@ -49,7 +53,7 @@ test: control-plane ## Unit, integration and end-to-end tests, with the race det
 	go test -race -timeout 15m $(UNIT_TESTS)
 	$(UPSTREAM) vet -trimpath ./... && go test -trimpath -timeout 10m ./...
 	go test -race -timeout 45m -count=1 $(SYSTEM_TESTS)
-	go test -race -timeout 10m -count=1 -p 1 $(OTHER_SYSTEM_TESTS)
+	go test -race -timeout 15m -count=1 -p 1 $(OTHER_SYSTEM_TESTS)
 	go test -race -timeout 15m -count=1 $(FAULT_TESTS)
 	go test -race -timeout 15m -count=1 $(CHAOS_TESTS) -rounds 200 -seed $(CHAOS_SEED)
 

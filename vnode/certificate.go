@@ -24,7 +24,7 @@ type signedByCluster struct {
 }
 
 // newSignedByCluster begins to ask for certificates until ctx ends.
-func newSignedByCluster(ctx context.Context, client kubernetes.Interface, node NodeSettings, meanwhile *renewed, log *slog.Logger) (*signedByCluster, error) {
+func newSignedByCluster(ctx context.Context, client kubernetes.Interface, node NodeSettings, meanwhile *renewed, log *slog.Logger, metrics *Metrics) (*signedByCluster, error) {
 	manager, err := certificate.NewManager(&certificate.Config{
 		Ctx: &ctx, Name: "serving certificate",
 		ClientsetFn: func(*tls.Certificate) (kubernetes.Interface, error) { return client, nil },
@@ -35,7 +35,7 @@ func newSignedByCluster(ctx context.Context, client kubernetes.Interface, node N
 			Subject:  pkix.Name{CommonName: "system:node:" + node.Name, Organization: []string{"system:nodes"}},
 			DNSNames: []string{node.Name}, IPAddresses: []net.IP{net.ParseIP(node.InternalIP)},
 		},
-		CertificateStore: &memoryStore{log: log},
+		CertificateStore: &memoryStore{log: log, metrics: metrics},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("serving certificates from the cluster: %w", err)
@@ -56,7 +56,8 @@ func (s *signedByCluster) get(hello *tls.ClientHelloInfo) (*tls.Certificate, err
 
 // memoryStore keeps the present certificate and its key.
 type memoryStore struct {
-	log *slog.Logger
+	log     *slog.Logger
+	metrics *Metrics
 
 	mu      sync.Mutex
 	present *tls.Certificate
@@ -84,6 +85,7 @@ func (s *memoryStore) Update(cert, key []byte) (*tls.Certificate, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.present = &pair
+	s.metrics.certificateExpiry.Set(float64(pair.Leaf.NotAfter.Unix()))
 	s.log.Info("serving certificate received from the cluster", "until", pair.Leaf.NotAfter)
 	return &pair, nil
 }

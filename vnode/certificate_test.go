@@ -95,7 +95,7 @@ func TestCertificateFromTheCluster(t *testing.T) {
 		var log bytes.Buffer
 		own := &renewed{node: node, now: time.Now}
 		ctx, stop := context.WithCancel(t.Context())
-		signed, err := newSignedByCluster(ctx, s.client, node, own, slog.New(slog.NewTextHandler(&log, nil)))
+		signed, err := newSignedByCluster(ctx, s.client, node, own, slog.New(slog.NewTextHandler(&log, nil)), NewMetrics(nil))
 		if err != nil {
 			t.Fatal(err)
 		}

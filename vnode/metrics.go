@@ -31,6 +31,7 @@ type Metrics struct {
 	held       prometheus.Gauge
 
 	orphaned, orphanedLong prometheus.Gauge
+	certificateExpiry      prometheus.Gauge
 	quotas                 *quotaMetrics
 }
 
@@ -101,10 +102,14 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 	m.orphanedLong = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "autoburst_vnode_groups_without_pod_long", Help: "Those of them that have been so for more than 10 minutes: they cost money for nothing.",
 	})
+	m.certificateExpiry = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "autoburst_vnode_serving_certificate_expiry_timestamp_seconds",
+		Help: "When the certificate of the kubelet API that the cluster's signer or cert-manager has made expires, in Unix seconds; 0 while there is none and the agent signs for itself.",
+	})
 	if registry != nil {
 		registry.MustRegister(m.calls, m.errors, m.groups, m.orphans, m.vanished, m.refused, m.sweep,
 			m.sweepTime, m.writes, m.events, m.panics, m.reachable, m.unsettled, m.queueDepth, m.leads,
-			m.loops, m.failingOps, m.held, m.orphaned, m.orphanedLong)
+			m.loops, m.failingOps, m.held, m.orphaned, m.orphanedLong, m.certificateExpiry)
 		registry.MustRegister(m.quotas.collectors()...)
 	}
 	return m

@@ -37,6 +37,8 @@ type APISettings struct {
 	// serving certificate instead, and in time for the next. Somebody must approve
 	// each request; the agent signs for itself until the first is.
 	FromCluster bool
+	// CertManager asks an issuer of cert-manager instead.
+	CertManager CertManagerSettings
 	// ClientCAFile holds the authorities of client certificates, such as the one
 	// that the API server shows. Without it only bearer tokens are accepted.
 	ClientCAFile string
@@ -74,10 +76,16 @@ func (a *Agent) ServeAPI(ctx context.Context, listener net.Listener, s APISettin
 		wg.Go(func() { files.Run(ctx, 1) })
 		config.GetCertificate = (&certificateOf{source: files}).get
 	case s.FromCluster:
-		signed, err := newSignedByCluster(ctx, a.client, a.cfg.Node, own, a.log)
+		signed, err := newSignedByCluster(ctx, a.client, a.cfg.Node, own, a.log, a.metrics)
 		if err != nil {
 			return err
 		}
+		config.GetCertificate = signed.get
+	case s.CertManager.Requests != nil:
+		signed := &signedByIssuer{
+			settings: s.CertManager, node: a.cfg.Node, clock: a.clock, log: a.log, metrics: a.metrics, meanwhile: own,
+		}
+		wg.Go(func() { signed.run(ctx) })
 		config.GetCertificate = signed.get
 	default:
 		config.GetCertificate = own.get

@@ -19,6 +19,7 @@ import (
 	"syscall"
 	"time"
 
+	certmanagerclient "github.com/cert-manager/cert-manager/pkg/client/clientset/versioned/typed/certmanager/v1"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -90,9 +91,14 @@ func serve(ctx context.Context, o options, getenv func(string) string, log *slog
 	if err != nil {
 		return err
 	}
-	client, err := newClient(o.kubeconfig)
+	restConfig, client, err := newClient(o.kubeconfig)
 	if err != nil {
 		return err
+	}
+	if o.api.CertManager.RequestName != "" {
+		if o.api.CertManager.Requests, err = newCertificateRequests(restConfig, o.config.Namespace); err != nil {
+			return err
+		}
 	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", o.kubeletAt)
 	if err != nil {
@@ -182,7 +188,7 @@ func ask(ctx context.Context, log *slog.Logger, what string, question func(conte
 
 // newClient makes a client without a rate of its own: the API server's priority
 // and fairness is the judge of what is too much.
-func newClient(kubeconfig string) (kubernetes.Interface, error) {
+func newClient(kubeconfig string) (*rest.Config, kubernetes.Interface, error) {
 	var config *rest.Config
 	var err error
 	if kubeconfig != "" {
@@ -191,7 +197,7 @@ func newClient(kubeconfig string) (kubernetes.Interface, error) {
 		config, err = rest.InClusterConfig()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("no way to the API server (set --kubeconfig outside a cluster): %w", err)
+		return nil, nil, fmt.Errorf("no way to the API server (set --kubeconfig outside a cluster): %w", err)
 	}
 	config.QPS = -1
 	config.UserAgent = "autoburst-vnode/" + version
@@ -201,9 +207,21 @@ func newClient(kubeconfig string) (kubernetes.Interface, error) {
 	config.Wrap(vnode.PermitTransport)
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
-		return nil, fmt.Errorf("making a client of the API server: %w", err)
+		return nil, nil, fmt.Errorf("making a client of the API server: %w", err)
 	}
-	return client, nil
+	return config, client, nil
+}
+
+// newCertificateRequests makes a client of cert-manager's requests in a namespace.
+func newCertificateRequests(config *rest.Config, namespace string) (vnode.CertificateRequests, error) {
+	config = rest.CopyConfig(config)
+	// Custom resources have no other form.
+	config.ContentType, config.AcceptContentTypes = "application/json", "application/json"
+	client, err := certmanagerclient.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("making a client of cert-manager: %w", err)
+	}
+	return client.CertificateRequests(namespace), nil
 }
 
 // cloudOf reads a cloud's settings, so that wrong ones show before anything is

@@ -13,9 +13,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cert-manager/cert-manager/pkg/apis/certmanager"
+	cmmeta "github.com/cert-manager/cert-manager/pkg/apis/meta/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/uuid"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/autoburst/autoburst/policy/burstable"
 	"github.com/autoburst/autoburst/policy/v1alpha1"
@@ -92,6 +95,9 @@ func parse(args []string, getenv func(string) string, usage io.Writer) (options,
 	fs.StringVar(&o.api.CertFile, "tls-cert-file", env("APISERVER_CERT_LOCATION", ""), "serving certificate of the kubelet API; made in memory by default")
 	fs.StringVar(&o.api.KeyFile, "tls-private-key-file", env("APISERVER_KEY_LOCATION", ""), "key of the serving certificate")
 	fs.BoolVar(&o.api.FromCluster, "rotate-server-certificates", false, "ask the cluster's signer kubernetes.io/kubelet-serving for the serving certificate, and in time for the next; somebody must approve each request")
+	issuer := fs.String("cert-manager-issuer", "", "ask an issuer of cert-manager for the serving certificate, such as Issuer/NAME or ClusterIssuer/NAME, and in time for the next; needs POD_NAME and the namespace of the release")
+	group := fs.String("cert-manager-issuer-group", certmanager.GroupName, "API group of that issuer")
+	fs.DurationVar(&o.api.CertManager.Duration, "cert-manager-duration", 90*24*time.Hour, "how long a certificate of that issuer is to be valid")
 	fs.StringVar(&o.api.ClientCAFile, "client-ca-file", env("CLIENT_CA_FILE", ""), "authorities of client certificates; in a cluster, that of the ServiceAccount by default")
 	fs.StringVar(&o.metricsAt, "metrics-bind-address", ":10255", "address of /metrics, /healthz and /readyz, without TLS; empty serves none")
 
@@ -191,6 +197,7 @@ func parse(args []string, getenv func(string) string, usage io.Writer) (options,
 	if o.api.FromCluster && o.api.CertFile != "" {
 		errs = append(errs, errors.New("--rotate-server-certificates and --tls-cert-file are two ways to the same certificate: set one"))
 	}
+	errs = append(errs, o.settleCertManager(*issuer, *group, env("POD_NAME", "")))
 	if o.api.ClientCAFile == "" && o.kubeconfig == "" {
 		if _, err := os.Stat(inClusterCA); err == nil {
 			o.api.ClientCAFile = inClusterCA
@@ -238,6 +245,35 @@ func parse(args []string, getenv func(string) string, usage io.Writer) (options,
 		errs = append(errs, fmt.Errorf("--log-format is %q: choose json or text", o.logFormat))
 	}
 	return o, errors.Join(errs...)
+}
+
+// settleCertManager completes and checks who at cert-manager signs.
+func (o *options) settleCertManager(issuer, group, pod string) error {
+	s := &o.api.CertManager
+	if issuer == "" {
+		*s = vnode.CertManagerSettings{}
+		return nil
+	}
+	kind, name, _ := strings.Cut(issuer, "/")
+	s.Issuer = cmmeta.IssuerReference{Kind: kind, Name: name, Group: group}
+	s.RequestName = pod
+	var errs []error
+	if kind == "" || len(validation.IsDNS1123Subdomain(name)) > 0 {
+		errs = append(errs, fmt.Errorf("--cert-manager-issuer is %q: write KIND/NAME, such as Issuer/kubelets", issuer))
+	}
+	if group == "" {
+		errs = append(errs, errors.New("--cert-manager-issuer-group is empty: write the API group of the issuer, such as "+certmanager.GroupName))
+	}
+	if pod == "" || o.config.Namespace == "" {
+		errs = append(errs, errors.New("--cert-manager-issuer needs POD_NAME and POD_NAMESPACE: the agent's request has the name of its pod, in the namespace of the release"))
+	}
+	if s.Duration < 10*time.Second {
+		errs = append(errs, fmt.Errorf("--cert-manager-duration is %s: it must be at least 10s", s.Duration))
+	}
+	if o.api.FromCluster || o.api.CertFile != "" {
+		errs = append(errs, errors.New("--cert-manager-issuer, --rotate-server-certificates and --tls-cert-file are ways to the same certificate: set one"))
+	}
+	return errors.Join(errs...)
 }
 
 // settleElection completes and checks the settings of the election.

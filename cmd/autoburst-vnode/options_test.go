@@ -3,10 +3,12 @@ package main
 import (
 	"bytes"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	cmmeta "github.com/cert-manager/cert-manager/pkg/apis/meta/v1"
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 
@@ -100,6 +102,41 @@ func TestServingCertificateFromTheCluster(t *testing.T) {
 	}
 	if _, err := parse(append(args, "--tls-cert-file=c", "--tls-private-key-file=k"), environment(), io.Discard); err == nil || !strings.Contains(err.Error(), "two ways to the same certificate") {
 		t.Errorf("with files as well: error %v", err)
+	}
+}
+
+func TestServingCertificateFromCertManager(t *testing.T) {
+	args := []string{"--provider=eci", "--node-ip=192.0.2.1", "--cert-manager-issuer=ClusterIssuer/kubelets"}
+	pod := environment("POD_NAME", "agent-1", "POD_NAMESPACE", "autoburst-system")
+	o, err := parse(args, pod, io.Discard)
+	want := vnode.CertManagerSettings{
+		RequestName: "agent-1", Duration: 90 * 24 * time.Hour,
+		Issuer: cmmeta.IssuerReference{Kind: "ClusterIssuer", Name: "kubelets", Group: "cert-manager.io"},
+	}
+	if err != nil || o.api.CertManager != want {
+		t.Errorf("settings %+v, error %v, want %+v", o.api.CertManager, err, want)
+	}
+	if o, err := parse(args[:2], pod, io.Discard); err != nil || o.api.CertManager != (vnode.CertManagerSettings{}) {
+		t.Errorf("without an issuer: settings %+v, error %v", o.api.CertManager, err)
+	}
+	for name, test := range map[string]struct {
+		more []string
+		env  func(string) string
+		want string
+	}{
+		"no kind":       {[]string{"--cert-manager-issuer=kubelets"}, pod, "write KIND/NAME"},
+		"bad name":      {[]string{"--cert-manager-issuer=Issuer/A_B"}, pod, "write KIND/NAME"},
+		"no group":      {[]string{"--cert-manager-issuer-group="}, pod, "--cert-manager-issuer-group is empty"},
+		"short":         {[]string{"--cert-manager-duration=1s"}, pod, "at least 10s"},
+		"no pod":        {nil, environment(), "needs POD_NAME and POD_NAMESPACE"},
+		"two ways":      {[]string{"--rotate-server-certificates"}, pod, "ways to the same certificate"},
+		"files as well": {[]string{"--tls-cert-file=c", "--tls-private-key-file=k"}, pod, "ways to the same certificate"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := parse(slices.Concat(args, test.more), test.env, io.Discard); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("error %v, want one with %q", err, test.want)
+			}
+		})
 	}
 }
 

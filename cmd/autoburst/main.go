@@ -4,12 +4,14 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
 
 	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client/config"
@@ -17,7 +19,6 @@ import (
 
 	"github.com/autoburst/autoburst/policy/controller"
 	"github.com/autoburst/autoburst/policy/store"
-	"github.com/autoburst/autoburst/webhook/certs"
 )
 
 func main() {
@@ -47,15 +48,20 @@ func run(ctx context.Context, o options, logger logr.Logger) error {
 	cfg.UserAgent = "autoburst"
 	cfg.QPS = -1 // the API server's priority and fairness limits, not the client
 
-	var authority *certs.Manager // nil where no webhook serves
-	if o.admission == admissionWebhook {
-		if authority, err = newCerts(cfg, o, logger); err != nil {
-			return err
-		}
-	}
-	mgr, err := newManager(cfg, o, logger, authority)
+	var serving certificate // nil where no webhook serves
+	mgr, err := newManager(cfg, o, logger, func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		return serving.GetCertificate(hello)
+	})
 	if err != nil {
 		return err
+	}
+	recorder := mgr.GetEventRecorder("autoburst")
+	if o.admission == admissionWebhook {
+		if serving, err = newCertificate(cfg, o, logger, func(regarding *corev1.ObjectReference, eventType, reason, message string) {
+			recorder.Eventf(regarding, nil, eventType, reason, "Serve", "%s", message)
+		}); err != nil {
+			return err
+		}
 	}
 	view := store.New(store.Options{
 		Excluded: []string{o.namespace}, AdmissionByPolicy: o.admission == admissionPolicy, Logger: logger.WithName("store"),
@@ -80,12 +86,12 @@ func run(ctx context.Context, o options, logger logr.Logger) error {
 		return err
 	}
 	writes := controller.Options{
-		View: view, Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: mgr.GetEventRecorder("autoburst"), Registerer: metrics.Registry,
+		View: view, Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: recorder, Registerer: metrics.Registry,
 		Limits: limits,
 	}
 	if o.admission == admissionPolicy {
 		writes.Admission = &controller.Admission{Name: o.policyName, Policies: mgr.GetAPIReader()}
-	} else if err := serveWebhook(mgr, o, logger, view, authority, held); err != nil {
+	} else if err := serveWebhook(mgr, o, logger, view, serving, held); err != nil {
 		return err
 	}
 	if err := controller.AddTo(mgr, writes); err != nil {

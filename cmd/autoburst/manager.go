@@ -10,7 +10,6 @@ import (
 
 	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/kubernetes"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
@@ -25,7 +24,6 @@ import (
 	"github.com/autoburst/autoburst/policy/store"
 	"github.com/autoburst/autoburst/policy/v1alpha1"
 	"github.com/autoburst/autoburst/webhook"
-	"github.com/autoburst/autoburst/webhook/certs"
 )
 
 const (
@@ -35,22 +33,8 @@ const (
 	shutdownTimeout = 5 * time.Second
 )
 
-// newCerts keeps the webhook's certificate.
-func newCerts(cfg *rest.Config, o options, logger logr.Logger) (*certs.Manager, error) {
-	clients, err := kubernetes.NewForConfig(cfg)
-	if err != nil {
-		return nil, fmt.Errorf("making a client: %w", err)
-	}
-	return certs.New(certs.Options{
-		Secrets: clients.CoreV1().Secrets(o.namespace), SecretName: o.caSecretName,
-		Configurations:    clients.AdmissionregistrationV1().MutatingWebhookConfigurations(),
-		ConfigurationName: o.configurationName,
-		DNSNames:          o.dnsNames, IPs: o.ips,
-		Registerer: metrics.Registry, Logger: logger.WithName("certs"),
-	})
-}
-
-func newManager(cfg *rest.Config, o options, logger logr.Logger, authority *certs.Manager) (manager.Manager, error) {
+// newManager makes the manager; getCertificate is called once the webhook serves.
+func newManager(cfg *rest.Config, o options, logger logr.Logger, getCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) (manager.Manager, error) {
 	scheme := runtime.NewScheme()
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		return nil, fmt.Errorf("making the scheme: %w", err)
@@ -61,7 +45,7 @@ func newManager(cfg *rest.Config, o options, logger logr.Logger, authority *cert
 		Cache:  store.CacheOptions(),
 		WebhookServer: ctrlwebhook.NewServer(ctrlwebhook.Options{
 			Host: o.webhookHost, Port: o.webhookPort,
-			TLSOpts: []func(*tls.Config){func(c *tls.Config) { c.GetCertificate = authority.GetCertificate }},
+			TLSOpts: []func(*tls.Config){func(c *tls.Config) { c.GetCertificate = getCertificate }},
 		}),
 		Metrics:                       metricsserver.Options{BindAddress: o.metricsAddress},
 		HealthProbeBindAddress:        o.healthAddress,
@@ -124,19 +108,19 @@ func attachLease(ctx context.Context, mgr manager.Manager, cfg *rest.Config, o o
 }
 
 // serveWebhook makes a replica answer the webhook, and ready only once it can.
-func serveWebhook(mgr manager.Manager, o options, logger logr.Logger, view *store.Store, authority *certs.Manager, held *shares.Replica) error {
+func serveWebhook(mgr manager.Manager, o options, logger logr.Logger, view *store.Store, serving certificate, held *shares.Replica) error {
 	if err := webhook.Register(mgr.GetWebhookServer(), webhook.Options{
 		Snapshots: view, Pods: view, Shares: held, ReleaseNamespace: o.namespace, Registerer: metrics.Registry, Logger: logger.WithName("webhook"),
 	}); err != nil {
 		return err
 	}
-	for _, r := range []manager.Runnable{authority, held} {
+	for _, r := range []manager.Runnable{serving, held} {
 		if err := mgr.Add(r); err != nil {
 			return fmt.Errorf("adding %T: %w", r, err)
 		}
 	}
 	return errors.Join(
-		mgr.AddReadyzCheck("certificate", authority.Ready),
+		mgr.AddReadyzCheck("certificate", serving.Ready),
 		mgr.AddReadyzCheck("webhook", mgr.GetWebhookServer().StartedChecker()),
 	)
 }

@@ -10,11 +10,13 @@ import (
 	"net"
 	"net/url"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/controller-runtime/pkg/client/config"
 
 	"github.com/autoburst/autoburst/policy/store"
+	"github.com/autoburst/autoburst/webhook/certs"
 )
 
 // The values of --admission.
@@ -36,6 +38,12 @@ type options struct {
 	webhookDNSNames   string
 	configurationName string
 	caSecretName      string
+	authorityLife     time.Duration
+	leafLife          time.Duration
+	certInterval      time.Duration
+	tlsSecretName     string
+	certificateName   string
+	writeBundle       bool
 	switchName        string
 	policyName        string
 	ledgerName        string
@@ -78,6 +86,18 @@ func parseOptions(args []string, getenv func(string) string, usage io.Writer) (o
 		"MutatingWebhookConfiguration that is given the CA bundle.")
 	fs.StringVar(&o.caSecretName, "ca-secret-name", "autoburst-webhook-ca",
 		"Secret of the release namespace that keeps the webhook's CA.")
+	fs.DurationVar(&o.authorityLife, "ca-lifetime", certs.DefaultAuthorityLife,
+		"How long that CA is valid; another takes its place at two thirds.")
+	fs.DurationVar(&o.leafLife, "certificate-lifetime", certs.DefaultLeafLife,
+		"How long a serving certificate of that CA is valid, at most a sixth of the CA's lifetime; another takes its place at two thirds.")
+	fs.StringVar(&o.tlsSecretName, "tls-secret-name", "",
+		"Secret of the release namespace with the serving certificate (tls.crt, tls.key, ca.crt), in place of a CA of one's own.")
+	fs.StringVar(&o.certificateName, "tls-certificate-name", "",
+		"cert-manager's Certificate that keeps the Secret of --tls-secret-name.")
+	fs.BoolVar(&o.writeBundle, "write-ca-bundle", true,
+		"Write the CA bundle into the MutatingWebhookConfiguration. False leaves that to cert-manager's cainjector or to whoever renders it; needs --tls-secret-name.")
+	fs.DurationVar(&o.certInterval, "certificate-check-interval", certs.DefaultInterval,
+		"How often the serving certificate is checked, and how long the API server has to learn of a new CA before it is used.")
 	fs.StringVar(&o.switchName, "switch-name", "autoburst-switch",
 		"ConfigMap of the release namespace that stops all bursting while it exists and its key "+store.SwitchKey+" is true.")
 	fs.StringVar(&o.ledgerName, "ledger-name", "autoburst-ledger",
@@ -130,6 +150,9 @@ func (o *options) check() error {
 			return fmt.Errorf("%s %q: %s", name.flag, name.value, problems[0])
 		}
 	}
+	if err := o.checkCertificates(); err != nil {
+		return err
+	}
 	if o.logFormat != "json" && o.logFormat != "text" {
 		return fmt.Errorf("--log-format %q: must be json or text", o.logFormat)
 	}
@@ -148,6 +171,31 @@ func (o *options) check() error {
 		}
 	}
 	return o.checkNames()
+}
+
+// checkCertificates validates where the serving certificate comes from.
+func (o *options) checkCertificates() error {
+	for _, name := range []struct{ flag, value string }{{"--tls-secret-name", o.tlsSecretName}, {"--tls-certificate-name", o.certificateName}} {
+		if name.value == "" {
+			continue
+		}
+		if problems := validation.IsDNS1123Subdomain(name.value); len(problems) > 0 {
+			return fmt.Errorf("%s %q: %s", name.flag, name.value, problems[0])
+		}
+	}
+	switch {
+	case o.certificateName != "" && o.tlsSecretName == "":
+		return errors.New("--tls-certificate-name needs --tls-secret-name, the Secret that the Certificate keeps")
+	case !o.writeBundle && o.tlsSecretName == "":
+		return errors.New("--write-ca-bundle=false needs --tls-secret-name: nobody else knows the CA that is kept without it")
+	case o.certInterval < 100*time.Millisecond || o.certInterval > time.Minute:
+		return fmt.Errorf("--certificate-check-interval %s: must be from 100ms to 1m", o.certInterval)
+	case o.leafLife < 3*o.certInterval:
+		return fmt.Errorf("--certificate-lifetime %s: must be at least three times --certificate-check-interval, %s", o.leafLife, o.certInterval)
+	case o.leafLife > o.authorityLife/6:
+		return fmt.Errorf("--certificate-lifetime %s: must be at most a sixth of --ca-lifetime, %s", o.leafLife, o.authorityLife)
+	}
+	return nil
 }
 
 // checkNames fills dnsNames and ips.

@@ -43,6 +43,12 @@ func TestBadOptions(t *testing.T) {
 		"admission policy":   {[]string{"--mutating-admission-policy-name=A"}, "--mutating-admission-policy-name"},
 		"configuration":      {[]string{"--webhook-configuration-name="}, "--webhook-configuration-name"},
 		"metrics address":    {[]string{"--metrics-bind-address=8080"}, "--metrics-bind-address"},
+		"TLS Secret":         {[]string{"--tls-secret-name=A B"}, "--tls-secret-name"},
+		"Certificate alone":  {[]string{"--tls-certificate-name=a"}, "needs --tls-secret-name"},
+		"nobody's bundle":    {[]string{"--write-ca-bundle=false"}, "needs --tls-secret-name"},
+		"long certificate":   {[]string{"--certificate-lifetime=2000h"}, "at most a sixth of --ca-lifetime"},
+		"short certificate":  {[]string{"--certificate-lifetime=20s"}, "three times --certificate-check-interval"},
+		"seldom checked":     {[]string{"--certificate-check-interval=1h"}, "--certificate-check-interval 1h0m0s"},
 		"health address":     {[]string{"--health-probe-bind-address=nowhere"}, "--health-probe-bind-address"},
 	} {
 		t.Run(name, func(t *testing.T) {

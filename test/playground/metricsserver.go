@@ -2,58 +2,13 @@ package playground
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
-	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/autoburst/autoburst/test/cluster"
 )
-
-// metricsServerModule is where metrics-server comes from.
-const metricsServerModule = "sigs.k8s.io/metrics-server"
-
-// buildMetricsServer compiles metrics-server as it is pinned in the module
-// test/metricsserver, once. It returns the program and the folder of its sources.
-func buildMetricsServer(ctx context.Context, out io.Writer) (program, source string, err error) {
-	root, err := cluster.RepositoryRoot()
-	if err != nil {
-		return "", "", err
-	}
-	module := filepath.Join(root, "test", "metricsserver")
-	list := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", metricsServerModule)
-	list.Dir = module
-	list.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS=")
-	dir, err := list.Output()
-	if err != nil {
-		return "", "", fmt.Errorf("finding the sources of metrics-server: %w", err)
-	}
-	source = strings.TrimSpace(string(dir))
-	hash := sha256.New()
-	for _, name := range []string{"go.sum", "main.go"} {
-		text, err := os.ReadFile(filepath.Join(module, name))
-		if err != nil {
-			return "", "", err
-		}
-		hash.Write(text)
-	}
-	program = filepath.Join(root, ".cache", "tools", hex.EncodeToString(hash.Sum(nil)[:8]), "metrics-server")
-	if _, err := os.Stat(program); err == nil {
-		return program, source, nil
-	}
-	fmt.Fprintln(out, "playground: building metrics-server (once)")
-	// The flags are those of the control plane, which has most of it compiled.
-	return program, source, cluster.GoBuild{
-		Name: "metrics-server", Dir: module, Env: []string{"CGO_ENABLED=0", "GOWORK=off"},
-		Args: []string{"-trimpath", "-ldflags", "-s -w", "-o", program}, Packages: []string{"."},
-	}.Run(ctx, out)
-}
 
 // metricsServerService leads the API server to a program outside the cluster: an
 // APIService names a Service, and one with an external name may be anywhere.
@@ -80,7 +35,7 @@ spec:
 // virtual nodes only, as kwok plays no kubelet that measures. It returns when the API
 // is there, which is before there are metrics; stop takes it away again.
 func (p *Playground) StartMetricsServer(ctx context.Context) (stop func(context.Context) error, err error) {
-	program, source, err := buildMetricsServer(ctx, p.progress)
+	program, source, err := buildModule(ctx, "metricsserver", "metrics-server", "sigs.k8s.io/metrics-server", p.progress)
 	if err != nil {
 		return nil, err
 	}

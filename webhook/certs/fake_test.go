@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
 )
 
 const (
@@ -33,6 +34,8 @@ type api struct {
 	writes map[string]int
 	// down makes every call fail; denied only those on the Secret.
 	down, denied bool
+	// watches are told of every change.
+	watches []*watch.RaceFreeFakeWatcher
 	// beforePatch runs before the next patch of the configuration.
 	beforePatch func()
 }
@@ -70,7 +73,26 @@ func hook(name, path string) admissionregistrationv1.MutatingWebhook {
 
 func (a *api) nextVersion() string {
 	a.version++
+	for _, w := range a.watches {
+		w.Modify(&corev1.Secret{})
+	}
 	return strconv.Itoa(a.version)
+}
+
+// Watch tells of the changes of both objects.
+func (a *api) Watch(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.down {
+		return nil, errDown
+	}
+	if o.FieldSelector == "" {
+		return nil, apierrors.NewForbidden(secretResource, "", errors.New("a watch of all objects"))
+	}
+	w := watch.NewRaceFreeFake()
+	a.watches = append(a.watches, w)
+	context.AfterFunc(ctx, w.Stop)
+	return w, nil
 }
 
 func (a *api) wrote(kind string) {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -124,11 +123,15 @@ func New(o Options) (*Manager, error) {
 	case o.LeafLife > o.AuthorityLife/6:
 		return nil, fmt.Errorf("serving certificates: a leaf may live at most a sixth of the authority's %v, not %v", o.AuthorityLife, o.LeafLife)
 	}
-	m := newMetrics()
-	if err := m.register(o.Registerer); err != nil {
+	m := &Manager{o: o, metrics: newMetrics()}
+	err := m.metrics.register(o.Registerer)
+	if err == nil {
+		err = o.Registerer.Register(m.metrics.readiness(m.Ready))
+	}
+	if err != nil {
 		return nil, fmt.Errorf("serving certificates: %w", err)
 	}
-	return &Manager{o: o, metrics: m}, nil
+	return m, nil
 }
 
 // NeedLeaderElection is false: every replica serves.
@@ -339,36 +342,16 @@ func (m *Manager) keep(a *authority) {
 	m.metrics.expiry.WithLabelValues("authority").Set(float64(a.certificate.NotAfter.Unix()))
 }
 
-// jsonPatch is one operation of RFC 6902.
-type jsonPatch struct {
-	Op    string `json:"op"`
-	Path  string `json:"path"`
-	Value any    `json:"value"`
-}
-
 // announce writes the bundle where it is not, and reports whether it was already
-// everywhere. The resourceVersion in the patch makes it fail with a conflict if
-// anyone wrote in between.
+// everywhere.
 func (m *Manager) announce(ctx context.Context, c *admissionregistrationv1.MutatingWebhookConfiguration) (bool, error) {
-	patch := []jsonPatch{{"add", "/metadata/resourceVersion", c.ResourceVersion}}
+	bundles := map[int][]byte{}
 	for i := range c.Webhooks {
 		if !bytes.Equal(c.Webhooks[i].ClientConfig.CABundle, m.authority.bundle) {
-			patch = append(patch, jsonPatch{"add", fmt.Sprintf("/webhooks/%d/clientConfig/caBundle", i), m.authority.bundle})
+			bundles[i] = m.authority.bundle
 		}
 	}
-	if len(patch) == 1 {
-		return true, nil
-	}
-	data, err := json.Marshal(patch)
-	if err != nil {
-		return false, fmt.Errorf("encoding the CA bundle: %w", err)
-	}
-	_, err = m.o.Configurations.Patch(ctx, c.Name, types.JSONPatchType, data, metav1.PatchOptions{FieldManager: fieldManager})
-	if err != nil {
-		return false, fmt.Errorf("writing the CA bundle to MutatingWebhookConfiguration %s: %w", c.Name, err)
-	}
-	m.o.Logger.Info("Wrote the CA bundle", "configuration", c.Name, "webhooks", len(patch)-1)
-	return false, nil
+	return len(bundles) == 0, writeBundles(ctx, m.o.Configurations, m.o.Logger, c, bundles)
 }
 
 // renewLeaf makes a serving certificate when one is due.

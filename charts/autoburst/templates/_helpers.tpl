@@ -81,6 +81,15 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- default (printf "%s-webhook-ca" (include "autoburst.fullname" .)) .Values.webhook.caSecretName }}
 {{- end }}
 
+{{/* The Secret of the webhook's certificate where the program does not make its own; empty where it does. */}}
+{{- define "autoburst.webhook.tlsSecretName" -}}
+{{- if .Values.webhook.certManager.enabled }}
+{{- include "autoburst.fullname" . }}-webhook-tls
+{{- else }}
+{{- .Values.webhook.tls.existingSecret }}
+{{- end }}
+{{- end }}
+
 {{/* The ConfigMap that stops all bursting. The operator makes and deletes it; the chart must not, or an upgrade would lift a stop. */}}
 {{- define "autoburst.switchName" -}}
 {{ include "autoburst.fullname" . }}-switch

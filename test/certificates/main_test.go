@@ -1,0 +1,154 @@
+// Package certificates tests where certificates come from, on a real control plane
+// and with cert-manager's own controllers: those of the webhook, in the three ways of
+// the chart and while they are replaced under load, and those of the agents.
+package certificates
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/autoburst/autoburst/test/cloud/sim"
+	"github.com/autoburst/autoburst/test/cluster"
+	"github.com/autoburst/autoburst/test/playground"
+)
+
+var (
+	// system is shared by the tests of this package, which run one after another.
+	system *playground.Playground
+	// kubelets is the authority by which the API server knows kubelets.
+	kubelets *authority
+)
+
+func TestMain(m *testing.M) {
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	ctx := context.Background()
+	dir, err := os.MkdirTemp("", "autoburst-certificates-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "certificates:", err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	kubelets, err = newAuthority("kubelets")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "certificates:", err)
+		return 1
+	}
+	known := filepath.Join(dir, "kubelets.crt")
+	if err := os.WriteFile(known, kubelets.pem(), 0o600); err != nil {
+		fmt.Fprintln(os.Stderr, "certificates:", err)
+		return 1
+	}
+	system, err = playground.Start(ctx, playground.Options{
+		Progress: os.Stderr, Race: raceEnabled, Controllers: -1, WithoutAgents: true,
+		Cloud:   sim.Config{Timing: sim.DefaultTiming().Scaled(0.05), HostCommands: true},
+		Cluster: cluster.Options{APIServerArgs: []string{"--kubelet-certificate-authority=" + known}},
+	})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "certificates: starting the system:", err)
+		return 1
+	}
+	code := m.Run()
+	if certManager != nil {
+		if err := certManager.Stop(); err != nil {
+			fmt.Fprintln(os.Stderr, "certificates: stopping cert-manager:", err)
+			code = 1
+		}
+	}
+	if err := checkLogs(); err != nil {
+		fmt.Fprintln(os.Stderr, "certificates:", err)
+		code = 1
+	}
+	if code != 0 {
+		system.KeepLogs()
+		fmt.Fprintf(os.Stderr, "certificates: logs are kept in %s\n", system.Dir)
+	}
+	if err := system.Stop(); err != nil {
+		fmt.Fprintln(os.Stderr, "certificates: stopping the system:", err)
+		return 1
+	}
+	return code
+}
+
+// checkLogs fails for what no run may contain: a data race, a panic, a request that
+// the chart's Roles forbid, a key.
+func checkLogs() error {
+	logs, err := filepath.Glob(filepath.Join(system.Dir, "autoburst*.log"))
+	if err != nil {
+		return err
+	}
+	for _, name := range logs {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		for _, bad := range []string{"DATA RACE", "panic:", "is forbidden: User", "PRIVATE KEY"} {
+			if i := strings.Index(string(b), bad); i >= 0 {
+				return fmt.Errorf("%s contains %q: …%s", filepath.Base(name), bad, b[max(0, i-200):min(len(b), i+400)])
+			}
+		}
+	}
+	return nil
+}
+
+func mustEventually(t *testing.T, timeout time.Duration, what string, condition func(context.Context) (bool, error)) {
+	t.Helper()
+	if err := playground.Poll(t.Context(), timeout, what, condition); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func kubectl(t *testing.T, stdin string, args ...string) string {
+	t.Helper()
+	out, err := system.Kubectl(t.Context(), stdin, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// install upgrades the chart to those values and replaces the replicas of the
+// webhook. Arguments are the program's.
+func install(t *testing.T, values []string, args ...string) {
+	t.Helper()
+	for _, c := range system.Controllers() {
+		system.RemoveController(c, end(t))
+	}
+	if err := upgrade(t, values...); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := system.StartController(t.Context(), args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(system.Logs(15))
+		}
+	})
+	if err := system.WaitWebhook(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// upgrade upgrades the chart to those values. The API server waits for the webhook
+// longer than by default: what is tested is not how fast this machine is.
+func upgrade(t *testing.T, values ...string) error {
+	return system.InstallChart(t.Context(), append(values, "webhook.timeoutSeconds=10")...)
+}
+
+func end(t *testing.T) func(*cluster.Process) {
+	return func(p *cluster.Process) {
+		if err := p.Stop(30 * time.Second); err != nil {
+			t.Error(err)
+		}
+	}
+}
