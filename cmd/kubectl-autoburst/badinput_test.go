@@ -115,17 +115,6 @@ func secure(t *testing.T, host string, from, until time.Time) (server, ca string
 	return s.URL, ca
 }
 
-// closedPort is an address of this machine at which nobody listens.
-func closedPort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // silent takes connections and answers nothing.
 func silent(t *testing.T) string {
 	t.Helper()
@@ -157,7 +146,7 @@ func TestBadInput(t *testing.T) {
 		unknown, _      = secure(t, "127.0.0.1", now.Add(-time.Hour), now.Add(time.Hour))
 		stranger        = refusing(t, http.StatusUnauthorized, metav1.StatusReasonUnauthorized)
 		forbidden       = refusing(t, http.StatusForbidden, metav1.StatusReasonForbidden)
-		closed, mute    = "https://" + closedPort(t), "https://" + silent(t)
+		closed, mute    = "https://127.0.0.1:1", "https://" + silent(t) // a port that nobody listens on
 		to              = func(server string, args ...string) []string { return append(args, "--server="+server) }
 		noKubeconfig    = []string{}
 		withKubeconfig  = func(paths ...string) []string { return []string{"KUBECONFIG=" + strings.Join(paths, ":")} }

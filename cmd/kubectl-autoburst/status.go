@@ -79,7 +79,11 @@ func (o *statusOptions) run(ctx context.Context) error {
 // follow shows the status until the context ends. What fails meanwhile, such as a lost
 // connection, is shown and tried again.
 func (o *statusOptions) follow(ctx context.Context, c *installation.Clients, r *installation.Release) error {
-	screen := status.NewScreen(o.streams.Out)
+	between := "---\n"
+	if o.output == "json" {
+		between = "" // so that it is a stream of documents
+	}
+	screen := status.NewScreen(o.streams.Out, between)
 	defer screen.Close()
 	last := ""
 	return status.Watch(ctx, c, r, status.DefaultPace(), func(ctx context.Context) error {

@@ -234,6 +234,10 @@ func (p *printer) waiting(w *Waiting) {
 		}
 		return
 	}
+	if len(w.Oldest) == 0 {
+		p.line("Waiting: %s%s without a node", more, count(w.Pods, "pod"))
+		return
+	}
 	p.line("Waiting: %s%s without a node; the oldest:", more, count(w.Pods, "pod"))
 	rows := [][]string{{"POD", "AGE", "BY", "REASON", "WHY"}}
 	for _, v := range w.Oldest {

@@ -147,7 +147,7 @@ func TestScreenOfTerminal(t *testing.T) {
 // Elsewhere a text is printed when it differs from the one before.
 func TestScreenOfFile(t *testing.T) {
 	var b strings.Builder
-	s := NewScreen(&b)
+	s := NewScreen(&b, "---\n")
 	for _, show := range [][2]string{{"1", "one, 3s ago\n"}, {"1", "one, 4s ago\n"}, {"2", "two\n"}} {
 		if err := s.Show(show[0], show[1]); err != nil {
 			t.Fatal(err)

@@ -23,7 +23,8 @@ import (
 const (
 	// page is how many objects are asked for at a time.
 	page = 500
-	// mostWaiting bounds how many pods without a node are read, of all namespaces.
+	// mostWaiting is how many pods without a node are read, of all namespaces, before
+	// no further page is asked for.
 	mostWaiting = 5000
 	// oldest is how many of them are shown.
 	oldest = 5
@@ -31,10 +32,9 @@ const (
 
 var podsResource = corev1.SchemeGroupVersion.WithResource("pods")
 
-// Read asks the API server. Pods are never listed all: those without a node are, up to
-// mostWaiting, where a policy or an annotation may have some waiting, and those on
-// virtual nodes without their spec and status. What the user may not read is left out,
-// with a note.
+// Read asks the API server. Pods are never listed all, and none with its spec and
+// status: those without a node, where a policy or an annotation may have some waiting,
+// and those on virtual nodes. What the user may not read is left out, with a note.
 func Read(ctx context.Context, c *installation.Clients, r *installation.Release) (*Report, error) {
 	out := &Report{
 		Namespace: r.Namespace, Version: installation.Version(r.Controller), Switch: r.Namespace + "/" + r.SwitchName,
@@ -306,26 +306,28 @@ func readWaiting(ctx context.Context, c *installation.Clients, served map[string
 	if !waits || served != nil && len(served) == 0 {
 		return nil
 	}
-	var all []WaitingPod
+	// From the API server's memory, so that it does not read all pods from etcd to find
+	// these. API servers that do not page there answer with all at once.
 	options := metav1.ListOptions{
 		FieldSelector: fields.AndSelectors(
 			fields.OneTermEqualSelector("spec.nodeName", ""),
 			fields.OneTermEqualSelector("status.phase", string(corev1.PodPending)),
 		).String(),
-		Limit: page,
+		Limit: page, ResourceVersion: "0",
 	}
+	var all []metav1.PartialObjectMetadata
 	for read := 0; ; {
-		list, err := c.Kube.CoreV1().Pods(metav1.NamespaceAll).List(ctx, options)
+		list, err := c.Metadata.Resource(podsResource).List(ctx, options)
 		if err != nil {
 			return out.note(fmt.Errorf("listing the pods without a node: %w", err), "pods, so that none that waits is shown")
 		}
 		read += len(list.Items)
 		for i := range list.Items {
 			if p := &list.Items[i]; (served == nil || served[p.Namespace]) && p.DeletionTimestamp == nil {
-				all = append(all, waitingPod(p))
+				all = append(all, *p)
 			}
 		}
-		if options.Continue = list.Continue; options.Continue == "" {
+		if options.Continue, options.ResourceVersion = list.Continue, ""; options.Continue == "" {
 			break
 		}
 		if read >= mostWaiting {
@@ -333,11 +335,20 @@ func readWaiting(ctx context.Context, c *installation.Clients, served map[string
 			break
 		}
 	}
-	slices.SortStableFunc(all, func(a, b WaitingPod) int {
-		return cmp.Or(a.Since.Compare(b.Since), strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
+	slices.SortStableFunc(all, func(a, b metav1.PartialObjectMetadata) int {
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 	})
 	out.Waiting.Pods = len(all)
-	out.Waiting.Oldest = append(out.Waiting.Oldest, all[:min(len(all), oldest)]...)
+	for _, m := range all[:min(len(all), oldest)] {
+		p, err := c.Kube.CoreV1().Pods(m.Namespace).Get(ctx, m.Name, metav1.GetOptions{})
+		switch {
+		case apierrors.IsNotFound(err): // it has gone in this moment
+			continue
+		case err != nil:
+			return out.note(fmt.Errorf("reading pod %s/%s: %w", m.Namespace, m.Name, err), "pods, so that what waits is not described")
+		}
+		out.Waiting.Oldest = append(out.Waiting.Oldest, waitingPod(p))
+	}
 	return nil
 }
 

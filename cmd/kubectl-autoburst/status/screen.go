@@ -12,6 +12,8 @@ import (
 // elsewhere one below the other, where they differ.
 type Screen struct {
 	out io.Writer
+	// between stands between two texts, where one does not take the place of another.
+	between string
 	// size of the terminal in columns and lines; nil where it is none.
 	size  func() (width, height int)
 	last  string
@@ -28,9 +30,10 @@ const (
 	endOfScreen = "\x1b[J"
 )
 
-// NewScreen finds out whether the output is a terminal.
-func NewScreen(out io.Writer) *Screen {
-	s := &Screen{out: out}
+// NewScreen finds out whether the output is a terminal. Between is what stands between
+// two texts elsewhere.
+func NewScreen(out io.Writer, between string) *Screen {
+	s := &Screen{out: out, between: between}
 	if f, ok := out.(*os.File); ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb" {
 		s.size = func() (width, height int) {
 			width, height, err := term.GetSize(int(f.Fd()))
@@ -54,7 +57,7 @@ func (s *Screen) Show(key, text string) error {
 			return nil
 		}
 		if s.drawn {
-			text = "---\n" + text
+			text = s.between + text
 		}
 		s.drawn, s.last = true, key
 		_, err := io.WriteString(s.out, text)
