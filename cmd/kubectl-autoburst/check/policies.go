@@ -107,8 +107,7 @@ func policyLimits(ctx context.Context, s *session) (finding, error) {
 	return of(Warning, problems, "policies have reached a limit", ok("no policy has reached a limit")), nil
 }
 
-// namespacesServed compares the labels with what opts namespaces in. Namespaces are
-// many; those alone are read that bear the label or might have to.
+// namespacesServed compares the labels with what opts namespaces in, which may be any.
 func namespacesServed(ctx context.Context, s *session) (finding, error) {
 	list, err := s.Kube.CoreV1().Namespaces().List(ctx, metav1.ListOptions{})
 	if err != nil {
