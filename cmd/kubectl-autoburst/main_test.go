@@ -119,11 +119,22 @@ func TestSimpleCommands(t *testing.T) {
 		args []string
 		want string
 	}{
-		"version":         {[]string{"version", "--client"}, version + "\n"},
-		"bash completion": {[]string{"completion", "bash"}, "__start_kubectl-autoburst"},
-		"kinds":           {[]string{"__complete", "explain", ""}, "deploy/\n"},
-		"help":            {nil, "kubectl autoburst [command]"},
-		"help of explain": {[]string{"explain", "--help"}, "kubectl autoburst explain (pod|deploy|sts|job)/NAME | -f FILE"},
+		"version":          {[]string{"version", "--client"}, version + "\n"},
+		"bash completion":  {[]string{"completion", "bash"}, "__start_kubectl-autoburst"},
+		"kinds":            {[]string{"__complete", "explain", ""}, "deploy/\n"},
+		"kinds of no kind": {[]string{"__complete", "explain", "svc/"}, "deploy/\n"},
+		"one namespace":    {[]string{"__complete", "enable", "shop", ""}, ":4\n"},
+		"modes":            {[]string{"__complete", "enable", "--mode", ""}, "Overflow\nAlways\nAuto\n:4\n"},
+		"dry runs":         {[]string{"__complete", "disable", "--dry-run", ""}, "none\nclient\nserver\n:4\n"},
+		"formats of check": {[]string{"__complete", "check", "-o", ""}, "short\njson\n:4\n"},
+		"other formats":    {[]string{"__complete", "status", "-o", ""}, "json\nyaml\n:4\n"},
+		"no contexts":      {[]string{"__complete", "status", "--context", ""}, ":4\n"},
+		"no cluster":       {[]string{"__complete", "drain", ""}, ":4\n"},
+		"zsh completion":   {[]string{"completion", "zsh"}, "#compdef kubectl-autoburst"},
+		"fish completion":  {[]string{"completion", "fish"}, "complete -c kubectl-autoburst"},
+		"in PowerShell":    {[]string{"completion", "powershell"}, "Register-ArgumentCompleter"},
+		"help":             {nil, "kubectl autoburst [command]"},
+		"help of explain":  {[]string{"explain", "--help"}, "kubectl autoburst explain (pod|deploy|sts|job)/NAME | -f FILE"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

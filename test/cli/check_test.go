@@ -343,7 +343,7 @@ spec: {nodeName: virtual-eci, containers: [{name: a, image: nginx}], tolerations
 		})
 		system.RemoveAgent(playground.ECINode, stop(t))
 		kubectl(t, "", "delete", "node", playground.ECINode)
-		startAgent(t, playground.ECINode, "ECI_ENDPOINT=https://127.0.0.1:1")
+		startAgent(t, playground.ECINode, "ECI_ENDPOINT=127.0.0.1:1")
 		expect(t, wants{
 			"virtual-nodes-ready": "error: virtual node virtual-eci is not ready: CloudUnavailable",
 			"cloud-reachable":     "error: the cloud of virtual node virtual-eci does not answer as it should: CloudUnavailable",

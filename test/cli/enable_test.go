@@ -78,18 +78,9 @@ func TestNames(t *testing.T) {
 		want []string
 	}{
 		"namespaces":           {[]string{"enable", "compl"}, []string{"completed"}},
-		"only one":             {[]string{"enable", "completed", ""}, nil},
 		"virtual nodes":        {[]string{"drain", ""}, []string{"virtual-aci", "virtual-eci"}},
-		"kinds":                {[]string{"explain", ""}, []string{"pod/", "deploy/", "sts/", "job/"}},
 		"objects":              {[]string{"explain", "-n", "completed", "deploy/"}, []string{"deploy/web"}},
-		"objects of no kind":   {[]string{"explain", "-n", "completed", "svc/"}, []string{"pod/", "deploy/", "sts/", "job/"}},
 		"where it is":          {[]string{"check", "--release-namespace", "autob"}, []string{release}},
-		"a namespace":          {[]string{"explain", "--namespace", "compl"}, []string{"completed"}},
-		"modes":                {[]string{"enable", "--mode", ""}, []string{"Overflow", "Always", "Auto"}},
-		"dry runs":             {[]string{"disable", "--dry-run", ""}, []string{"none", "client", "server"}},
-		"formats of check":     {[]string{"check", "-o", ""}, []string{"short", "json"}},
-		"formats of status":    {[]string{"status", "-o", ""}, []string{"json", "yaml"}},
-		"contexts":             {[]string{"status", "--context", ""}, []string{"autoburst"}},
 		"with nothing to read": {[]string{"drain", "--as=nobody", ""}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {

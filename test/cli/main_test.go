@@ -32,7 +32,6 @@ func run(m *testing.M) int {
 		Progress: os.Stderr,
 		Local:    playground.LocalNodes{Count: 1, CPU: "4", Memory: "16Gi", Pods: 60},
 		Cloud:    sim.Config{Timing: sim.DefaultTiming().Scaled(0.05)},
-		Race:     raceEnabled,
 	})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "cli: starting the system:", err)

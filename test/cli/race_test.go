@@ -1,7 +1,0 @@
-//go:build race
-
-package cli
-
-// raceEnabled builds the programs under test with the race detector when the
-// tests have it.
-const raceEnabled = true
