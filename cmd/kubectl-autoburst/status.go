@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -84,9 +85,8 @@ func (o *statusOptions) follow(ctx context.Context, c *installation.Clients, r *
 		between = "" // so that it is a stream of documents
 	}
 	screen := status.NewScreen(o.streams.Out, between)
-	defer screen.Close()
 	last := ""
-	return status.Watch(ctx, c, r, status.DefaultPace(), func(ctx context.Context) error {
+	err := status.Watch(ctx, c, r, status.DefaultPace(), func(ctx context.Context) error {
 		fresh, err := c.Find(ctx, r.Namespace)
 		var report *status.Report
 		if err == nil {
@@ -112,4 +112,5 @@ func (o *statusOptions) follow(ctx context.Context, c *installation.Clients, r *
 		last = text.String()
 		return screen.Show(string(key), last)
 	})
+	return errors.Join(err, screen.Close())
 }

@@ -146,7 +146,7 @@ func edit(t *testing.T, resource schema.GroupVersionResource, namespace, name st
 		c = objects.Resource(resource).Namespace(namespace)
 	}
 	update := func(ctx context.Context, change func(map[string]any), subresources ...string) (before *unstructured.Unstructured) {
-		mustPoll(t, ctx, "change "+name, func(ctx context.Context) (bool, error) {
+		mustPoll(ctx, t, "change "+name, func(ctx context.Context) (bool, error) {
 			o, err := c.Get(ctx, name, metav1.GetOptions{})
 			if err != nil {
 				return false, err
@@ -175,7 +175,7 @@ func edit(t *testing.T, resource schema.GroupVersionResource, namespace, name st
 	})
 }
 
-func mustPoll(t *testing.T, ctx context.Context, what string, condition func(context.Context) (bool, error)) {
+func mustPoll(ctx context.Context, t *testing.T, what string, condition func(context.Context) (bool, error)) {
 	t.Helper()
 	if err := playground.Poll(ctx, 20*time.Second, what, condition); err != nil {
 		t.Error(err)

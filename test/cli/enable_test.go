@@ -65,7 +65,7 @@ spec: {mode: Never, podSelector: {matchLabels: {app: payments}}, namespaceSelect
 		}
 	}
 	step(1, `error: reading namespace none: namespaces "none" not found`, "", "enable", "none")
-	step(1, `error: Autoburst is not installed: namespace default does not have its controller`, "", "enable", "switched", "--release-namespace=default")
+	step(1, `error: no installation of Autoburst is found: namespace default does not have its controller`, "", "enable", "switched", "--release-namespace=default")
 	step(1, `error: reading namespace switched: namespaces "switched" is forbidden`, "", "enable", "switched", "--as=nobody")
 }
 
@@ -128,7 +128,7 @@ func TestVersion(t *testing.T) {
 	if v.Client == "" || v.Chart != "0.1.0" || v.Controller != "0.1.0" || !strings.HasPrefix(v.Server, "v1.") || len(v.Agents) != 2 || len(v.Skew) > 0 {
 		t.Errorf("the versions are %+v", v)
 	}
-	if e := plugin(t, "version", "--release-namespace=default"); e.code != 0 || !strings.Contains(e.out, fmt.Sprintf("client       %s\n", v.Client)) || !strings.Contains(e.errOut, "warning: Autoburst is not installed") {
+	if e := plugin(t, "version", "--release-namespace=default"); e.code != 0 || !strings.Contains(e.out, fmt.Sprintf("client       %s\n", v.Client)) || !strings.Contains(e.errOut, "warning: no installation of Autoburst is found") {
 		t.Errorf("where it is not installed it ended with %d: %s%s", e.code, e.out, e.errOut)
 	}
 }

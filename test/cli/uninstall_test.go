@@ -42,5 +42,5 @@ func TestPre(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect(t, nil, "--pre")
-	expect(t, wants{"controller-installed": "error: Autoburst is not installed: no namespace has its controller; install the chart"})
+	expect(t, wants{"controller-installed": "error: no installation of Autoburst is found: no namespace has its controller; install the chart"})
 }

@@ -39,9 +39,9 @@ func TestFind(t *testing.T) {
 		"wherever it is": {"", []*appsv1.Deployment{controller, agent}, ""},
 		"one of two":     {"system", []*appsv1.Deployment{controller, agent, other}, ""},
 		"two":            {"", []*appsv1.Deployment{controller, other}, "there are 2 controllers (elsewhere/x, system/burst-controller): say which with --release-namespace"},
-		"none":           {"", nil, "Autoburst is not installed: no namespace has its controller; install the chart, or say where it is with --release-namespace"},
-		"none there":     {"default", []*appsv1.Deployment{controller}, "Autoburst is not installed: namespace default does not have its controller; install the chart, or say where it is with --release-namespace"},
-		"an agent alone": {"", []*appsv1.Deployment{agent}, "Autoburst is not installed: no namespace has its controller; install the chart, or say where it is with --release-namespace"},
+		"none":           {"", nil, "no installation of Autoburst is found: no namespace has its controller; install the chart, or say where it is with --release-namespace"},
+		"none there":     {"default", []*appsv1.Deployment{controller}, "no installation of Autoburst is found: namespace default does not have its controller; install the chart, or say where it is with --release-namespace"},
+		"an agent alone": {"", []*appsv1.Deployment{agent}, "no installation of Autoburst is found: no namespace has its controller; install the chart, or say where it is with --release-namespace"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

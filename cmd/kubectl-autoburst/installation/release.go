@@ -38,7 +38,7 @@ const (
 
 // ErrNotInstalled is returned where a cluster, or the namespace that was named, has
 // no controller of Autoburst.
-var ErrNotInstalled = errors.New("Autoburst is not installed")
+var ErrNotInstalled = errors.New("no installation of Autoburst is found")
 
 // Release is one installation of the chart.
 type Release struct {
