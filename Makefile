@@ -68,6 +68,7 @@ bench: control-plane ## Measure admission, late grants, bursts and the agent on 
 	$(TOOL) benchstat bin/bench.txt
 	go test -run '^$$' -bench . -benchtime 1x -timeout 20m ./test/bench
 	go test -run '^$$' -bench . -benchtime 1x -timeout 10m ./test/mutating
+	go test -run '^$$' -bench . -benchtime 1x -timeout 20m ./test/cli
 	go test -run '^$$' -bench . -benchtime 1x -timeout 60m ./test/bench/agent
 
 .PHONY: lint
