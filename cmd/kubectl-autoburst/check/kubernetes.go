@@ -8,10 +8,12 @@ import (
 	"sync"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/version"
 
 	"github.com/autoburst/autoburst/cmd/kubectl-autoburst/installation"
+	"github.com/autoburst/autoburst/policy/v1alpha1"
 )
 
 // The oldest versions of Kubernetes that do: with matchConditions of webhooks, and
@@ -137,32 +139,43 @@ func (s *session) ofAccount(namespace, name string) asker {
 	}
 }
 
-// checkerRights are what the checks read.
-func checkerRights(namespace string) []right {
-	return []right{
-		{group: "apps", resource: "deployments", verbs: "list", namespace: namespace, purpose: "Autoburst is not found"},
-		{group: "", resource: "pods", verbs: "list", namespace: namespace, purpose: "where the controller runs is not checked"},
-		{group: "", resource: "nodes", verbs: "list", purpose: "virtual nodes are not checked"},
-		{group: "", resource: "namespaces", verbs: "list", purpose: "served namespaces are not checked"},
-		{group: "autoburst.io", resource: "burstpolicies", verbs: "list", purpose: "policies are not checked"},
-		{group: "autoburst.io", resource: "clusterburstpolicies", verbs: "list", purpose: "policies are not checked"},
-		{group: "apiextensions.k8s.io", resource: "customresourcedefinitions", verbs: "get", purpose: "the CustomResourceDefinitions are not checked"},
-		{group: "admissionregistration.k8s.io", resource: "mutatingwebhookconfigurations", verbs: "get", purpose: "the webhook is not checked"},
-		{group: "coordination.k8s.io", resource: "leases", verbs: "get", namespace: namespace, purpose: "who is elected is not checked"},
-		{group: "coordination.k8s.io", resource: "leases", verbs: "get", namespace: "kube-node-lease", purpose: "whether agents live is not checked"},
+// checkerRights are what the checks read, by name where they know it.
+func checkerRights(r *installation.Release) []right {
+	ns := r.Namespace
+	all := []right{
+		{group: "apps", resource: "deployments", verbs: "list", namespace: ns, purpose: "Autoburst is not found"},
+		{resource: "pods", verbs: "list", namespace: ns, purpose: "where the controller runs is not checked"},
+		{resource: "nodes", verbs: "list", purpose: "virtual nodes are not checked"},
+		{resource: "namespaces", verbs: "list", purpose: "served namespaces are not checked"},
+		{group: v1alpha1.GroupName, resource: "burstpolicies", verbs: "list", purpose: "policies are not checked"},
+		{group: v1alpha1.GroupName, resource: "clusterburstpolicies", verbs: "list", purpose: "policies are not checked"},
+		{group: "coordination.k8s.io", resource: "leases", verbs: "get", namespace: ns, purpose: "who is elected is not checked"},
+		{group: "coordination.k8s.io", resource: "leases", verbs: "get", namespace: corev1.NamespaceNodeLease, purpose: "whether agents live is not checked"},
 		{group: "authorization.k8s.io", resource: "subjectaccessreviews", verbs: "create", purpose: "the rights of the programs are not checked"},
-		{group: "discovery.k8s.io", resource: "endpointslices", verbs: "list", namespace: namespace, purpose: "the webhook's endpoints are not checked"},
-		{group: "", resource: "configmaps", verbs: "get", namespace: namespace, purpose: "the switch is not checked"},
-		{group: "", resource: "secrets", verbs: "get", namespace: namespace, purpose: "the Secret of the webhook's certificate is not compared"},
+		{resource: "configmaps", verbs: "get", namespace: ns, name: r.SwitchName, purpose: "the switch is not checked"},
 	}
+	for _, crd := range known {
+		all = append(all, right{group: "apiextensions.k8s.io", resource: "customresourcedefinitions", verbs: "get", name: crd.Name, purpose: "its version is not checked"})
+	}
+	if r.ByPolicy {
+		return append(all,
+			right{group: "admissionregistration.k8s.io", resource: "mutatingadmissionpolicies", verbs: "get", name: r.MutatingPolicyName, purpose: "admission is not checked"},
+			right{group: "admissionregistration.k8s.io", resource: "mutatingadmissionpolicybindings", verbs: "get", name: r.MutatingPolicyName, purpose: "admission is not checked"},
+			right{group: v1alpha1.GroupName, resource: "burstadmissions", verbs: "get", name: r.MutatingPolicyName, purpose: "admission is not checked"},
+		)
+	}
+	return append(all,
+		right{group: "admissionregistration.k8s.io", resource: "mutatingwebhookconfigurations", verbs: "get", name: r.ConfigurationName, purpose: "the webhook is not checked"},
+		right{group: "discovery.k8s.io", resource: "endpointslices", verbs: "list", namespace: ns, purpose: "the webhook's endpoints are not checked"},
+	)
 }
 
 func yourRights(ctx context.Context, s *session) (finding, error) {
-	namespace := s.namespace()
-	if r, err := s.release.get(ctx); err == nil {
-		namespace = r.Namespace
+	r, err := s.release.get(ctx)
+	if err != nil { // which another check says; until then the rights are those by the usual names
+		r = installation.Usual(s.namespace())
 	}
-	refused, err := missing(ctx, slices.Concat(checkerRights(namespace)), s.mine)
+	refused, err := missing(ctx, checkerRights(r), s.mine)
 	if err != nil {
 		return finding{}, err
 	}

@@ -55,6 +55,15 @@ type Release struct {
 	SwitchName, ConfigurationName, CASecretName, MutatingPolicyName string
 }
 
+// Usual is a release with the names that the controller's arguments have by default. It
+// has no Deployment.
+func Usual(namespace string) *Release {
+	return &Release{
+		Namespace: namespace, Name: "autoburst", SwitchName: "autoburst-switch", ConfigurationName: "autoburst",
+		CASecretName: "autoburst-webhook-ca", MutatingPolicyName: "autoburst",
+	}
+}
+
 // Find finds the release in a namespace, or in any where that is empty. Without the
 // right to look everywhere, it looks in DefaultNamespace.
 func (c *Clients) Find(ctx context.Context, namespace string) (*Release, error) {
@@ -92,11 +101,11 @@ func (c *Clients) Find(ctx context.Context, namespace string) (*Release, error) 
 		}
 	}
 	slices.SortFunc(r.Agents, func(a, b appsv1.Deployment) int { return cmp.Compare(a.Name, b.Name) })
-	// The defaults are the program's own.
-	r.SwitchName = cmp.Or(r.Argument("switch-name"), "autoburst-switch")
-	r.ConfigurationName = cmp.Or(r.Argument("webhook-configuration-name"), "autoburst")
-	r.CASecretName = cmp.Or(r.Argument("ca-secret-name"), "autoburst-webhook-ca")
-	r.MutatingPolicyName = cmp.Or(r.Argument("mutating-admission-policy-name"), "autoburst")
+	usual := Usual(r.Namespace)
+	r.SwitchName = cmp.Or(r.Argument("switch-name"), usual.SwitchName)
+	r.ConfigurationName = cmp.Or(r.Argument("webhook-configuration-name"), usual.ConfigurationName)
+	r.CASecretName = cmp.Or(r.Argument("ca-secret-name"), usual.CASecretName)
+	r.MutatingPolicyName = cmp.Or(r.Argument("mutating-admission-policy-name"), usual.MutatingPolicyName)
 	r.ByPolicy = r.Argument("admission") == "mutating-admission-policy"
 	return r, nil
 }
