@@ -23,6 +23,7 @@ func check(pod *corev1.Pod, caps Capabilities) []Refusal {
 	c.bound(&root, "containers", "containers and init containers together", len(spec.Containers)+len(spec.InitContainers), caps.Limits.AllContainers)
 	c.sharedPorts(&root, spec.Containers)
 	c.sizes(&root, spec)
+	c.bandwidth(pod)
 	c.eci(pod)
 	return c.refusals
 }
@@ -188,13 +189,29 @@ func (c *checker) env(at *path, ctr *corev1.Container) {
 		}
 		apply(c, &v, envSourceRules, e.ValueFrom)
 		if f := e.ValueFrom.FieldRef; f != nil && !agentField(f.FieldPath) {
-			switch {
-			case f.FieldPath != "status.podIP":
-				c.never(&v, "valueFrom.fieldRef.fieldPath", "does not tell this field to containers")
-			case !c.caps.Has(PodIPEnv):
-				c.lacks(&v, "valueFrom.fieldRef.fieldPath", "does not tell containers the pod's address")
-			default:
+			const field = "valueFrom.fieldRef.fieldPath"
+			switch f.FieldPath {
+			case "status.podIP":
+				if !c.caps.Has(PodIPEnv) {
+					c.lacks(&v, field, "does not tell containers the pod's address")
+					continue
+				}
 				podIP = true
+			case "status.podIPs":
+				if !c.caps.Has(PodIPsEnv) {
+					c.lacks(&v, field, "does not tell containers all addresses of the pod")
+					continue
+				}
+				podIP = true
+				if c.podIPs == "" {
+					c.podIPs = v.child(field)
+				}
+			case "status.hostIP", "status.hostIPs":
+				if !c.caps.Has(HostIPEnv) {
+					c.lacks(&v, field, "does not tell containers the node's address")
+				}
+			default:
+				c.never(&v, field, "does not tell this field to containers")
 			}
 		}
 	}
@@ -208,7 +225,7 @@ func (c *checker) env(at *path, ctr *corev1.Container) {
 func (c *checker) podIPReferences(at *path, ctr *corev1.Container) {
 	const why = "cannot put the pod's address into other text; let the container read the variable"
 	for i := range ctr.Env {
-		if s := ctr.Env[i].ValueFrom; s == nil || s.FieldRef == nil || s.FieldRef.FieldPath != "status.podIP" {
+		if s := ctr.Env[i].ValueFrom; s == nil || s.FieldRef == nil || s.FieldRef.FieldPath != "status.podIP" && s.FieldRef.FieldPath != "status.podIPs" {
 			continue
 		}
 		ref := "$(" + ctr.Env[i].Name + ")"
