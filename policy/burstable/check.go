@@ -1,6 +1,7 @@
 package burstable
 
 import (
+	pathpkg "path"
 	"slices"
 	"strings"
 
@@ -155,6 +156,7 @@ func (c *checker) containers(root *path, field string, list []corev1.Container, 
 		c.env(&at, ctr)
 		for j := range ctr.VolumeMounts {
 			apply(c, &path{parent: &at, name: "volumeMounts", index: j}, mountRules, &ctr.VolumeMounts[j])
+			c.mountPath(&at, ctr.VolumeMounts, j)
 		}
 		c.sharesAsRoot(&at, ctr, spec)
 		c.probe(&at, "livenessProbe", ctr, ctr.LivenessProbe)
@@ -163,6 +165,20 @@ func (c *checker) containers(root *path, field string, list []corev1.Container, 
 		c.security(&at, ctr.SecurityContext, spec.SecurityContext, init && !IsSidecar(ctr))
 		c.resourceNames(&at, "resources.requests", ctr.Resources.Requests)
 		c.resourceNames(&at, "resources.limits", ctr.Resources.Limits)
+	}
+}
+
+const oneMount = "mounts one volume at a path, and another mount of the container is there too"
+
+// mountPath refuses a second mount at one path. The API server refuses those that are
+// spelt alike; of others, a kubelet shows one of the two, and what a cloud does is not
+// published.
+func (c *checker) mountPath(at *path, mounts []corev1.VolumeMount, i int) {
+	for j := range i {
+		if pathpkg.Clean(mounts[j].MountPath) == pathpkg.Clean(mounts[i].MountPath) {
+			c.never(&path{parent: at, name: "volumeMounts", index: i}, "mountPath", oneMount)
+			return
+		}
 	}
 }
 

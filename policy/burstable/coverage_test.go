@@ -182,6 +182,9 @@ var uses = []use{
 	{"spec.containers.env.valueFrom.fieldRef.fieldPath", HostIPEnv, env(corev1.EnvVar{Name: "a", ValueFrom: status("hostIPs")})},
 	{"spec.containers.env.valueFrom.fieldRef.fieldPath", "", env(corev1.EnvVar{Name: "a", ValueFrom: status("phase")})},
 	{"spec.containers.env.value", "", env(corev1.EnvVar{Name: "IPS", ValueFrom: status("podIPs")}, corev1.EnvVar{Name: "URL", Value: "http://$(IPS)"})},
+	{"spec.containers.volumeMounts.mountPath", "", first(func(c *corev1.Container) {
+		c.VolumeMounts = []corev1.VolumeMount{{Name: "v", MountPath: "/data"}, {Name: "w", MountPath: "/data/"}}
+	})},
 	{"spec.containers.env.valueFrom.fileKeyRef", "", env(corev1.EnvVar{Name: "a", ValueFrom: &corev1.EnvVarSource{FileKeyRef: &corev1.FileKeySelector{}}})},
 	{"spec.containers.resources.claims", "", first(func(c *corev1.Container) { c.Resources.Claims = make([]corev1.ResourceClaim, 1) })},
 	{"spec.containers.resources.requests.ephemeral-storage", EphemeralStorage, first(func(c *corev1.Container) {

@@ -73,6 +73,7 @@ var walked = []Row{
 	{Field: "spec.containers.env.valueFrom.fieldRef.fieldPath", Need: PodIPsEnv, Why: "does not tell containers all addresses of the pod"},
 	{Field: "spec.containers.env.valueFrom.fieldRef.fieldPath", Need: HostIPEnv, Why: "does not tell containers the node's address"},
 	{Field: "spec.containers.env.valueFrom.fieldRef.fieldPath", Why: "does not tell this field to containers"},
+	{Field: "spec.containers.volumeMounts.mountPath", Why: oneMount},
 	{Field: "spec.containers.resources.limits", By: "cloud: cpu and memory, rounded up to the sizes that it sells"},
 	{Field: "spec.containers.resources.requests", By: "cloud: cpu and memory, rounded up to the sizes that it sells"},
 	{Field: "spec.containers.resources.requests.ephemeral-storage", Need: EphemeralStorage, Why: "does not sell disk space by request"},
