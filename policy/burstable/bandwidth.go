@@ -19,6 +19,8 @@ const (
 	egressBandwidth  = "kubernetes.io/egress-bandwidth"
 )
 
+const unboundTraffic = "does not bound the traffic of a pod"
+
 // isBandwidth tells whether an annotation bounds the traffic of a pod.
 func isBandwidth(key string) bool { return key == ingressBandwidth || key == egressBandwidth }
 
@@ -30,7 +32,7 @@ func (c *checker) bandwidth(pod *corev1.Pod) {
 	metadata := path{name: "metadata", index: -1}
 	for _, key := range []string{egressBandwidth, ingressBandwidth} {
 		if _, asks := pod.Annotations[key]; asks {
-			c.lacks(&metadata, "annotations["+key+"]", "does not bound the traffic of a pod")
+			c.lacks(&metadata, "annotations["+key+"]", unboundTraffic)
 		}
 	}
 }

@@ -146,7 +146,7 @@ func ECI(annotations map[string]string, c *Capabilities) (s ECISettings, wrong [
 			continue
 		}
 		if slices.Contains(c.ForbiddenAnnotations, k) {
-			refuse(k, "The owner of the virtual node does not let pods set it.")
+			refuse(k, "The virtual node does not let pods set it; its operator decides that by ECI_FORBIDDEN_ANNOTATIONS.")
 			continue
 		}
 		wishes[k] = v

@@ -241,6 +241,11 @@ var eciRows = []eciRow{
 	}),
 }
 
+// noFixedIP: of a kept address the API has FixedIp and FixedIpRetainHour, but none of the
+// three things by which the new pod must be the old one (page "Configure an Elastic
+// Container Instance pod to use a fixed IP address", 2026-03).
+const noFixedIP = "ECI keeps an address for the pod of the same ACK cluster, namespace and name, and its API has no members that tell it these"
+
 // eciRefused are annotations that ACK documents and that CreateContainerGroup has no
 // member for, or none whose meaning is published, with the reason. The value false
 // asks for nothing.
@@ -257,8 +262,8 @@ var eciRefused = map[string]string{
 	aliyun + "eci-data-cache-burstingEnabled": "a data cache is mounted by hostPath, which no virtual node has",
 	aliyun + "eip-internet-charge-type":       "the API has no such member; use a shared bandwidth, or an EIP that exists",
 	aliyun + "eip-public-ip-address-pool-id":  "the API has no such member; use an EIP that exists",
-	aliyun + "eci-fixed-ip":                   "by what ECI knows the pod again is not published",
-	aliyun + "eci-fixed-ip-retain-hour":       "by what ECI knows the pod again is not published",
+	aliyun + "eci-fixed-ip":                   noFixedIP,
+	aliyun + "eci-fixed-ip-retain-hour":       noFixedIP,
 	aliyun + "eci-custom-dnsconfig":           "use spec.dnsConfig",
 	aliyun + "eci-ephemeral-storage-options":  "the API has no such member",
 	aliyun + "eci-eviction-enable":            "the API has no such member; bound the pod by ephemeral-storage",

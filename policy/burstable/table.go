@@ -80,6 +80,8 @@ var walked = []Row{
 	{Field: "spec.containers.resources.limits.nvidia.com/gpu", Need: GPU, Why: "sells no GPUs"},
 	{Field: "spec.containers.resources.limits.*", Why: "does not sell resources of other names"},
 	{Field: "spec.initContainers.restartPolicy", Need: Sidecars, Why: "runs no sidecars among the init containers"},
+	{Field: "metadata.annotations[" + egressBandwidth + "]", Need: Bandwidth, Why: unboundTraffic},
+	{Field: "metadata.annotations[" + ingressBandwidth + "]", Need: Bandwidth, Why: unboundTraffic},
 	{Field: "spec.volumes.csi.fsType", Why: "mounts shares of Azure Files as they are"},
 	{Field: "spec.volumes.csi.nodePublishSecretRef", Why: "takes the Secret of a share from its attributes"},
 	{Field: "spec.volumes.csi.volumeAttributes", Need: AzureFile, Why: "does not mount shares of Azure Files"},

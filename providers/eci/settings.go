@@ -93,6 +93,8 @@ func (m *members) addSettings(s *burstable.ECISettings) {
 	if s.IPv6.BandwidthMbps > 0 {
 		m.set("Ipv6GatewayBandwidth", strconv.FormatInt(s.IPv6.BandwidthMbps, 10))
 	}
+	// In bytes in a second (reference of CreateContainerGroup, Eci 2018-08-08: "Unit:
+	// bytes"; the page on the bandwidth of pods multiplies the annotations by 8).
 	m.count("IngressBandwidth", s.IngressBandwidth)
 	m.count("EgressBandwidth", s.EgressBandwidth)
 	m.set("CorePattern", s.CorePattern)
