@@ -54,7 +54,7 @@ The agent's own rights are the outer bound: give its account ` + "`ram:PassRole`
 
 **From ACK**: there, pods may name any role, security group and VSwitch. List those in use before you move:
 
-` + "```sh\nkubectl get pods -A -o json | jq -r '.items[].metadata.annotations // {} | to_entries[] |\n  select(.key | test(\"eci-(ram-role-name|security-group|vswitch)$\")) | .key + \" \" + .value' | sort | uniq -c\n```" + `
+` + "```sh\nkubectl get pods -A -o custom-columns='NAMESPACE:.metadata.namespace,ROLE:.metadata.annotations.k8s\\.aliyun\\.com/eci-ram-role-name,GROUP:.metadata.annotations.k8s\\.aliyun\\.com/eci-security-group,VSWITCH:.metadata.annotations.k8s\\.aliyun\\.com/eci-vswitch' | sort | uniq -c\n```" + `
 
 ## Traffic
 
