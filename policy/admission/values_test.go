@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -260,5 +261,30 @@ func TestEveryLimitAndFeature(t *testing.T) {
 	}
 	if want, d := inject(s, "shop", admitted()); d.Action != policy.Grant {
 		t.Errorf("an ordinary pod is not granted (%s): %v", d.Message, want.Name)
+	}
+}
+
+// What an annotation for a cloud, for traffic or for a waiver means only the controller
+// knows: a pod that bears one is left as it is.
+func TestAnnotationsAreLeftToTheController(t *testing.T) {
+	keys := []string{burstable.WaiveAnnotation}
+	carried, refused, _ := burstable.ECIAnnotationTable()
+	for _, a := range slices.Concat(carried, refused) {
+		keys = append(keys, a.Key)
+	}
+	for _, a := range burstable.ACIAnnotations {
+		keys = append(append(keys, a.Name), a.Aliases...)
+	}
+	server, s := newAPIServer(t), always(bounded(burstable.Features...))
+	for _, key := range append(keys, "example.com/note") {
+		pod := admitted()
+		pod.Annotations = map[string]string{key: "1"}
+		got, err := server.admit(t.Context(), policy.Params(s), "shop", pod)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if left := cmp.Equal(pod, got); left == (key == "example.com/note") {
+			t.Errorf("%s: the pod is left as it is: %v", key, left)
+		}
 	}
 }
