@@ -75,6 +75,9 @@ type record struct {
 	outage bool
 	// held is what the pod was last told to wait for.
 	held string
+	// asked are the annotations for the cloud that the pod had when its group was asked
+	// for; nil where that is not known.
+	asked map[string]string
 	// creates counts the groups that were made for the pod.
 	creates int
 	// lost counts groups that vanished before the pod had run.

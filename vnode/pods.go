@@ -123,6 +123,7 @@ func (r *reconciler) createGroup(ctx context.Context, uid types.UID, v view) (ti
 		return r.held(ctx, uid, v, h)
 	}
 	flies = true
+	r.noteAsked(uid, spec.Annotations)
 	id, err := r.create(ctx, a, spec)
 	now := r.clock.Now()
 	if err != nil {
@@ -230,6 +231,7 @@ func (r *reconciler) followGroup(ctx context.Context, uid types.UID, v view) (ti
 			return 0, err
 		}
 	}
+	r.tellLate(uid, v.pod)
 	s := v.groups[0]
 	now := r.clock.Now()
 	status := s.group.Status

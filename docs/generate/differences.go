@@ -8,7 +8,8 @@ const differences = `## Where it differs from a kubelet
   does not reach a running pod.
 - A token of a ServiceAccount is asked for a year, as it cannot be renewed in a running group; it ends with its pod. Where the
   API server grants less than the pod may run (` + "`activeDeadlineSeconds`" + ` or no bound), the pod has an event ` + "`TokenEndsEarly`" + ` with the
-  time.
+  time. Azure restarts the containers of a group that is updated. ECI can replace the files of a group, but does not say that its
+  containers run on meanwhile, and warns that those which are not to be restarted may fail: so neither is done.
 - A ` + "`resourceFieldRef`" + ` of a limit that is not set is the size of the pod's group, not of the virtual node.
 - A key of ` + "`envFrom`" + ` that cannot be the name of a variable in the cloud is skipped with an event ` + "`InvalidEnvironmentVariableNames`" + `, as
   older kubelets did.

@@ -14,18 +14,54 @@ func eciAnnotations() string {
 	b.WriteString(`# Annotations for ECI
 
 The pod annotations that ACK documents for ECI work on a virtual node of ECI as well, so that pods can move from ACK
-unchanged. They are read when the pod's group is made; on local nodes and on ACI they have no effect. This page is
-generated from the code that reads them.
+unchanged. They are read when the pod's group is made; on local nodes and on ACI they have no effect, except
+Kubernetes' own for [traffic](#traffic). This page is generated from the code that reads them.
 
 A wrong value, an annotation that ECI's API cannot carry out and one with an unknown name that begins with
 ` + "`k8s.aliyun.com/eci-`" + ` keep the pod on local nodes, with an event that names the annotation: nothing is dropped in
 silence, also not by a slip of the pen.
 
-A virtual node may have values for pods that bear no such annotation, and annotations that pods may not bear. In the chart
-they are ` + "`eci.podAnnotations` and `eci.forbiddenAnnotations`" + `, for the agent ` + "`ECI_POD_ANNOTATIONS`" + ` (a JSON object) and
-` + "`ECI_FORBIDDEN_ANNOTATIONS`" + ` (keys, separated by commas). Whoever may create pods can otherwise choose the RAM role, the
-security group and the VSwitch of a pod, as far as the account of the agent may use them; forbid
-` + "`k8s.aliyun.com/eci-ram-role-name`" + ` where that is too much.
+An annotation that comes, changes or goes once the pod's group has been asked for has no effect on it, which the event
+` + "`RunsWithout`" + ` says, also where a policy's ` + "`podMetadata`" + ` was written late.
+
+A virtual node may have values for pods that bear no such annotation: ` + "`eci.podAnnotations`" + ` in the chart, for the agent
+` + "`ECI_POD_ANNOTATIONS`" + `, a JSON object.
+
+## What pods may choose
+
+Whoever may create pods writes their annotations, and the groups are made by the agent, with the rights of its account. What an
+annotation could take that its writer has no right to is therefore closed until the operator of the virtual node opens it:
+
+| what | open from the start | value of the chart, below ` + "`eci`" + ` | variable of the agent |
+|---|---|---|---|
+| the RAM role, whose rights the containers get | ` + "`ramRole`" + ` | ` + "`allowedRamRoles`" + ` | ` + "`ECI_ALLOWED_RAM_ROLES`" + ` |
+| the security group, which opens the network | ` + "`securityGroup`" + ` | ` + "`allowedSecurityGroups`" + ` | ` + "`ECI_ALLOWED_SECURITY_GROUPS`" + ` |
+| the VSwitches, whose addresses others trust | those of ` + "`vSwitch`" + ` | ` + "`allowedVSwitches`" + ` | ` + "`ECI_ALLOWED_VSWITCHES`" + ` |
+| other people's addresses, rights and bills: the annotations below | none | ` + "`forbiddenAnnotations`" + ` | ` + "`ECI_FORBIDDEN_ANNOTATIONS`" + ` |
+
+`)
+	for _, key := range burstable.ECIClosedByDefault {
+		fmt.Fprintf(&b, "- `%s`\n", key)
+	}
+	b.WriteString(`
+In the first three lists ` + "`*`" + ` is whatever the agent's account may use. ` + "`forbiddenAnnotations`" + ` replaces the last one: ` + "`[]`" + ` (for the
+agent ` + "`none`" + `) forbids nothing, and any other list exactly what is in it. What ` + "`podAnnotations`" + ` says is the operator's word and is not asked
+about. A pod that asks for what is closed stays local, and its event names the annotation and the variable that opens it.
+
+Left open is what costs money but takes nothing of others: sizes, spot, a new public address (` + "`eci-with-eip`" + `), disk space, tags.
+The [limits](limits.md) of policies count sizes; forbid ` + "`k8s.aliyun.com/eci-with-eip`" + ` where pods must not be reachable from the Internet.
+The agent's own rights are the outer bound: give its account ` + "`ram:PassRole`" + ` for the roles that pods may have, and no other.
+
+**From ACK**: there, pods may name any role, security group and VSwitch. List those in use before you move:
+
+` + "```sh\nkubectl get pods -A -o custom-columns='NAMESPACE:.metadata.namespace,ROLE:.metadata.annotations.k8s\\.aliyun\\.com/eci-ram-role-name,GROUP:.metadata.annotations.k8s\\.aliyun\\.com/eci-security-group,VSWITCH:.metadata.annotations.k8s\\.aliyun\\.com/eci-vswitch' | sort | uniq -c\n```" + `
+
+## Traffic
+
+` + "`kubernetes.io/ingress-bandwidth`" + ` and ` + "`kubernetes.io/egress-bandwidth`" + ` bound what a pod receives and sends. With the network plugins of
+Kubernetes ` + "`10M`" + ` is 10 Mbit in a second, and so it is here. For ECI, ACK reads 10 MByte, and its units are ` + "`B`" + ` to ` + "`TB`" + `:
+say ` + "`bandwidthUnit: Bytes`" + ` (` + "`ECI_BANDWIDTH_UNIT`" + `) where the values of your pods are meant so. A value that is not of that form keeps the pod
+local. ACI has no such bound, so there a pod with either annotation does not burst.
 
 ## Spot instances, sizes and zones
 
@@ -39,6 +75,10 @@ Limits count a pod with the most of each resource that any of its offers has. Th
 VSwitch is out of stock which only one pod asks for does not make the node say that ECI has no room: the pod waits with the
 reason ` + "`CloudNoSuchStock`" + ` and is tried again, and others go on. If ECI accepts such a group and finds no machine later, the
 pod fails with the reason ` + "`NoSuchStock`" + `, and its owner replaces it.
+
+With several VSwitches, ECI goes on to the next zone where one is out of stock. Whether it does so where a VSwitch has no address
+left is not published, so the agent asks for each VSwitch by itself then, and leaves a full one out for 3 minutes. Only when none
+has an address is the pod refused with ` + "`OutOfStock`" + `, and the node says that ECI has no room.
 
 Some minutes before ECI takes a spot instance away, the pod gets the event ` + "`SpotToBeReleased`" + ` and the condition
 ` + "`DisruptionTarget`" + `; then it fails with the reason ` + "`SpotToBeReleased`" + `, and its owner replaces it.

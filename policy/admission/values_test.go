@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -31,6 +32,17 @@ func TestValues(t *testing.T) {
 		return func(s *corev1.PodSpec) { first(s).Env = vars }
 	}
 	podIP := corev1.EnvVar{Name: "IP", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "status.podIP"}}}
+	statusEnv := func(field string) corev1.EnvVar {
+		return corev1.EnvVar{Name: "A", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "status." + field}}}
+	}
+	mounts := func(paths ...string) func(*corev1.PodSpec) {
+		return func(s *corev1.PodSpec) {
+			first(s).VolumeMounts = nil
+			for _, p := range paths {
+				first(s).VolumeMounts = append(first(s).VolumeMounts, corev1.VolumeMount{Name: s.Volumes[0].Name, MountPath: p})
+			}
+		}
+	}
 	requests := func(name corev1.ResourceName, quantities ...string) func(*corev1.PodSpec) {
 		return func(s *corev1.PodSpec) {
 			for i, q := range quantities {
@@ -173,6 +185,15 @@ func TestValues(t *testing.T) {
 		"the usual mode":             {volume(corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{Items: []corev1.KeyToPath{{Path: "a", Mode: ptr.To(int32(0o644))}}}}), bounded(), true},
 		"a file in a folder":         {volume(corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{Items: []corev1.KeyToPath{{Path: "a/b"}}}}), bounded(), false},
 		"a token in a folder":        {func(s *corev1.PodSpec) { s.Volumes[0].Projected.Sources[0].ServiceAccountToken.Path = "a/b" }, bounded(), false},
+		"all addresses":              {env(statusEnv("podIPs")), bounded(burstable.PodIPsEnv), true},
+		"all, which are not told":    {env(statusEnv("podIPs")), bounded(burstable.PodIPEnv), false},
+		"all addresses in a text":    {env(statusEnv("podIPs"), corev1.EnvVar{Name: "URL", Value: "$(A)"}), bounded(all...), false},
+		"the node's address":         {env(statusEnv("hostIP")), bounded(burstable.HostIPEnv), true},
+		"the node's addresses":       {env(statusEnv("hostIPs"), corev1.EnvVar{Name: "URL", Value: "$(A)"}), bounded(burstable.HostIPEnv), true},
+		"it is not told":             {env(statusEnv("hostIP")), bounded(), false},
+		"another field":              {env(statusEnv("phase")), bounded(all...), false},
+		"two mounts at one path":     {mounts("/data", "/data/"), bounded(all...), false},
+		"a mount below another":      {mounts("/data/", "/data/.cache"), bounded(), true},
 		"the address in a file":      {volume(corev1.VolumeSource{DownwardAPI: &corev1.DownwardAPIVolumeSource{Items: []corev1.DownwardAPIVolumeFile{{Path: "a", FieldRef: podIP.ValueFrom.FieldRef}}}}), bounded(all...), false},
 		"an annotation in a file":    {volume(corev1.VolumeSource{DownwardAPI: &corev1.DownwardAPIVolumeSource{Items: []corev1.DownwardAPIVolumeFile{{Path: "a", FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.annotations['a']"}}}}}), bounded(), true},
 		"a claim":                    {volume(corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{}}), bounded(all...), false},
@@ -220,6 +241,7 @@ var late = map[burstable.Feature]string{
 	burstable.Sidecars:       "the order of init containers",
 	burstable.GPU:            "needs an annotation on ECI",
 	burstable.ECIAnnotations: "their values",
+	burstable.Bandwidth:      "the value of its annotations",
 }
 
 // Each limit and each feature has its place in the expressions: one that has not
@@ -239,5 +261,30 @@ func TestEveryLimitAndFeature(t *testing.T) {
 	}
 	if want, d := inject(s, "shop", admitted()); d.Action != policy.Grant {
 		t.Errorf("an ordinary pod is not granted (%s): %v", d.Message, want.Name)
+	}
+}
+
+// What an annotation for a cloud, for traffic or for a waiver means only the controller
+// knows: a pod that bears one is left as it is.
+func TestAnnotationsAreLeftToTheController(t *testing.T) {
+	keys := []string{burstable.WaiveAnnotation}
+	carried, refused, _ := burstable.ECIAnnotationTable()
+	for _, a := range slices.Concat(carried, refused) {
+		keys = append(keys, a.Key)
+	}
+	for _, a := range burstable.ACIAnnotations {
+		keys = append(append(keys, a.Name), a.Aliases...)
+	}
+	server, s := newAPIServer(t), always(bounded(burstable.Features...))
+	for _, key := range append(keys, "example.com/note") {
+		pod := admitted()
+		pod.Annotations = map[string]string{key: "1"}
+		got, err := server.admit(t.Context(), policy.Params(s), "shop", pod)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if left := cmp.Equal(pod, got); left == (key == "example.com/note") {
+			t.Errorf("%s: the pod is left as it is: %v", key, left)
+		}
 	}
 }

@@ -24,6 +24,8 @@ type Capabilities struct {
 	Waived []string `json:"waived,omitempty"`
 	// ACI is set by virtual nodes of Azure Container Instances.
 	ACI *ACINode `json:"aci,omitempty"`
+	// ECI is set by virtual nodes of Elastic Container Instance.
+	ECI *ECINode `json:"eci,omitempty"`
 }
 
 // Has tells whether the cloud carries out f.
@@ -85,8 +87,13 @@ const (
 	ArgsWithoutCommand Feature = "ArgsWithoutCommand"
 	// WorkingDir honours workingDir.
 	WorkingDir Feature = "WorkingDir"
-	// PodIPEnv puts status.podIP into an environment variable.
-	PodIPEnv Feature = "PodIPEnv"
+	// PodIPEnv puts status.podIP into an environment variable, PodIPsEnv
+	// status.podIPs.
+	PodIPEnv  Feature = "PodIPEnv"
+	PodIPsEnv Feature = "PodIPsEnv"
+	// HostIPEnv does so with status.hostIP and status.hostIPs. The agent does, whose
+	// node's address it is.
+	HostIPEnv Feature = "HostIPEnv"
 	// Stdin honours stdin and stdinOnce, TTY tty.
 	Stdin Feature = "Stdin"
 	TTY   Feature = "TTY"
@@ -126,6 +133,8 @@ const (
 	GPU Feature = "GPU"
 	// ECIAnnotations carries out the pod annotations that ACK documents for ECI.
 	ECIAnnotations Feature = "ECIAnnotations"
+	// Bandwidth bounds the traffic of a pod by the annotations that Kubernetes has for it.
+	Bandwidth Feature = "Bandwidth"
 	// AzureFile mounts shares of Azure Files, named by azureFile or by an inline
 	// volume of the driver file.csi.azure.com.
 	AzureFile Feature = "AzureFile"
@@ -136,10 +145,10 @@ var Features = []Feature{
 	ActiveDeadline, TerminationGracePeriod, DNSConfig, Hostname, HostAliases,
 	Sysctls, RunAsUser, RunAsGroup, InitRunAsGroup, RunAsNonRoot, InitRunAsNonRoot,
 	ReadOnlyRootFilesystem, CapabilitiesAdd, CapabilitiesDrop, NoPrivilegeEscalation, SeccompProfile,
-	SharedPorts, ArgsWithoutCommand, WorkingDir, PodIPEnv, Stdin, TTY, Lifecycle, EphemeralStorage,
+	SharedPorts, ArgsWithoutCommand, WorkingDir, PodIPEnv, PodIPsEnv, HostIPEnv, Stdin, TTY, Lifecycle, EphemeralStorage,
 	ExecProbe, HTTPProbe, TCPProbe, HTTPProbeHeaders, ProbeSuccessThreshold,
 	EmptyDirMemory, EmptyDirSizeLimit, FileModes, NestedFilePaths, SubPath,
-	ShareProcessNamespace, TerminationMessages, Sidecars, GPU, ECIAnnotations, AzureFile,
+	ShareProcessNamespace, TerminationMessages, Sidecars, GPU, ECIAnnotations, Bandwidth, AzureFile,
 }
 
 // Limits are the bounds of one pod on a cloud. Zero means no bound is known.

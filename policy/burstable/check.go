@@ -1,6 +1,7 @@
 package burstable
 
 import (
+	pathpkg "path"
 	"slices"
 	"strings"
 
@@ -23,6 +24,7 @@ func check(pod *corev1.Pod, caps Capabilities) []Refusal {
 	c.bound(&root, "containers", "containers and init containers together", len(spec.Containers)+len(spec.InitContainers), caps.Limits.AllContainers)
 	c.sharedPorts(&root, spec.Containers)
 	c.sizes(&root, spec)
+	c.bandwidth(pod)
 	c.eci(pod)
 	return c.refusals
 }
@@ -154,6 +156,7 @@ func (c *checker) containers(root *path, field string, list []corev1.Container, 
 		c.env(&at, ctr)
 		for j := range ctr.VolumeMounts {
 			apply(c, &path{parent: &at, name: "volumeMounts", index: j}, mountRules, &ctr.VolumeMounts[j])
+			c.mountPath(&at, ctr.VolumeMounts, j)
 		}
 		c.sharesAsRoot(&at, ctr, spec)
 		c.probe(&at, "livenessProbe", ctr, ctr.LivenessProbe)
@@ -162,6 +165,20 @@ func (c *checker) containers(root *path, field string, list []corev1.Container, 
 		c.security(&at, ctr.SecurityContext, spec.SecurityContext, init && !IsSidecar(ctr))
 		c.resourceNames(&at, "resources.requests", ctr.Resources.Requests)
 		c.resourceNames(&at, "resources.limits", ctr.Resources.Limits)
+	}
+}
+
+const oneMount = "mounts one volume at a path, and another mount of the container is there too"
+
+// mountPath refuses a second mount at one path. The API server refuses those that are
+// spelt alike; of others, a kubelet shows one of the two, and what a cloud does is not
+// published.
+func (c *checker) mountPath(at *path, mounts []corev1.VolumeMount, i int) {
+	for j := range i {
+		if pathpkg.Clean(mounts[j].MountPath) == pathpkg.Clean(mounts[i].MountPath) {
+			c.never(&path{parent: at, name: "volumeMounts", index: i}, "mountPath", oneMount)
+			return
+		}
 	}
 }
 
@@ -188,13 +205,29 @@ func (c *checker) env(at *path, ctr *corev1.Container) {
 		}
 		apply(c, &v, envSourceRules, e.ValueFrom)
 		if f := e.ValueFrom.FieldRef; f != nil && !agentField(f.FieldPath) {
-			switch {
-			case f.FieldPath != "status.podIP":
-				c.never(&v, "valueFrom.fieldRef.fieldPath", "does not tell this field to containers")
-			case !c.caps.Has(PodIPEnv):
-				c.lacks(&v, "valueFrom.fieldRef.fieldPath", "does not tell containers the pod's address")
-			default:
+			const field = "valueFrom.fieldRef.fieldPath"
+			switch f.FieldPath {
+			case "status.podIP":
+				if !c.caps.Has(PodIPEnv) {
+					c.lacks(&v, field, "does not tell containers the pod's address")
+					continue
+				}
 				podIP = true
+			case "status.podIPs":
+				if !c.caps.Has(PodIPsEnv) {
+					c.lacks(&v, field, "does not tell containers all addresses of the pod")
+					continue
+				}
+				podIP = true
+				if c.podIPs == "" {
+					c.podIPs = v.child(field)
+				}
+			case "status.hostIP", "status.hostIPs":
+				if !c.caps.Has(HostIPEnv) {
+					c.lacks(&v, field, "does not tell containers the node's address")
+				}
+			default:
+				c.never(&v, field, "does not tell this field to containers")
 			}
 		}
 	}
@@ -208,7 +241,7 @@ func (c *checker) env(at *path, ctr *corev1.Container) {
 func (c *checker) podIPReferences(at *path, ctr *corev1.Container) {
 	const why = "cannot put the pod's address into other text; let the container read the variable"
 	for i := range ctr.Env {
-		if s := ctr.Env[i].ValueFrom; s == nil || s.FieldRef == nil || s.FieldRef.FieldPath != "status.podIP" {
+		if s := ctr.Env[i].ValueFrom; s == nil || s.FieldRef == nil || s.FieldRef.FieldPath != "status.podIP" && s.FieldRef.FieldPath != "status.podIPs" {
 			continue
 		}
 		ref := "$(" + ctr.Env[i].Name + ")"

@@ -81,6 +81,10 @@ func mount(m corev1.VolumeMount) func(*corev1.PodSpec) {
 	return first(func(c *corev1.Container) { c.VolumeMounts = []corev1.VolumeMount{m} })
 }
 
+func status(field string) *corev1.EnvVarSource {
+	return &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "status." + field}}
+}
+
 var podIP = &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "status.podIP"}}
 
 var uses = []use{
@@ -173,7 +177,14 @@ var uses = []use{
 	{"spec.initContainers.stdinOnce", "", initContainer(func(c *corev1.Container) { c.StdinOnce = true })},
 	{"spec.initContainers.tty", "", initContainer(func(c *corev1.Container) { c.TTY = true })},
 	{"spec.containers.env.valueFrom.fieldRef.fieldPath", PodIPEnv, env(corev1.EnvVar{Name: "a", ValueFrom: podIP})},
-	{"spec.containers.env.valueFrom.fieldRef.fieldPath", "", env(corev1.EnvVar{Name: "a", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "status.hostIP"}}})},
+	{"spec.containers.env.valueFrom.fieldRef.fieldPath", PodIPsEnv, env(corev1.EnvVar{Name: "a", ValueFrom: status("podIPs")})},
+	{"spec.containers.env.valueFrom.fieldRef.fieldPath", HostIPEnv, env(corev1.EnvVar{Name: "a", ValueFrom: status("hostIP")})},
+	{"spec.containers.env.valueFrom.fieldRef.fieldPath", HostIPEnv, env(corev1.EnvVar{Name: "a", ValueFrom: status("hostIPs")})},
+	{"spec.containers.env.valueFrom.fieldRef.fieldPath", "", env(corev1.EnvVar{Name: "a", ValueFrom: status("phase")})},
+	{"spec.containers.env.value", "", env(corev1.EnvVar{Name: "IPS", ValueFrom: status("podIPs")}, corev1.EnvVar{Name: "URL", Value: "http://$(IPS)"})},
+	{"spec.containers.volumeMounts.mountPath", "", first(func(c *corev1.Container) {
+		c.VolumeMounts = []corev1.VolumeMount{{Name: "v", MountPath: "/data"}, {Name: "w", MountPath: "/data/"}}
+	})},
 	{"spec.containers.env.valueFrom.fileKeyRef", "", env(corev1.EnvVar{Name: "a", ValueFrom: &corev1.EnvVarSource{FileKeyRef: &corev1.FileKeySelector{}}})},
 	{"spec.containers.resources.claims", "", first(func(c *corev1.Container) { c.Resources.Claims = make([]corev1.ResourceClaim, 1) })},
 	{"spec.containers.resources.requests.ephemeral-storage", EphemeralStorage, first(func(c *corev1.Container) {
@@ -373,7 +384,7 @@ func TestEveryUseIsRefusedOrCarried(t *testing.T) {
 func TestEveryFeatureIsUsed(t *testing.T) {
 	seen := map[Feature]bool{
 		InitRunAsGroup: true, InitRunAsNonRoot: true, // TestInitContainers
-		Sidecars: true, ECIAnnotations: true, // TestSidecars, TestECIAnnotations
+		Sidecars: true, ECIAnnotations: true, Bandwidth: true, // TestSidecars, TestECIAnnotations, TestWhoBoundsBandwidth
 	}
 	for _, u := range allUses() {
 		seen[u.need] = true

@@ -25,6 +25,8 @@ var descriptions = map[Feature]string{
 	ArgsWithoutCommand:     "`args` without `command`",
 	WorkingDir:             "`workingDir`",
 	PodIPEnv:               "environment variables from `status.podIP`",
+	PodIPsEnv:              "environment variables from `status.podIPs`",
+	HostIPEnv:              "environment variables from `status.hostIP` and `status.hostIPs`",
 	Stdin:                  "`stdin`, `stdinOnce`",
 	TTY:                    "`tty`",
 	Lifecycle:              "`lifecycle.postStart`, `lifecycle.preStop`",
@@ -44,5 +46,6 @@ var descriptions = map[Feature]string{
 	Sidecars:               "init containers with `restartPolicy: Always`, after all others",
 	GPU:                    "limits of `nvidia.com/gpu`",
 	ECIAnnotations:         "annotations `k8s.aliyun.com/eci-…`",
+	Bandwidth:              "annotations `kubernetes.io/ingress-bandwidth` and `kubernetes.io/egress-bandwidth`",
 	AzureFile:              "volumes of `azureFile`, and of `csi` with the driver `file.csi.azure.com`",
 }

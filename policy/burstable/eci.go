@@ -63,6 +63,9 @@ type ECISettings struct {
 	ExtraStorageGiB int64
 	CorePattern     string
 	NTPServers      []string
+
+	// IngressBandwidth and EgressBandwidth bound the traffic, in bytes in a second.
+	IngressBandwidth, EgressBandwidth int64
 }
 
 // ECITag is a tag of a group.
@@ -110,7 +113,7 @@ type ECIRegistry struct{ Region, ID string }
 // isECI tells whether an annotation is for ECI.
 func isECI(key string) bool {
 	if !strings.HasPrefix(key, aliyun) {
-		return false
+		return isBandwidth(key)
 	}
 	if strings.HasPrefix(key, eciPrefix) {
 		return true
@@ -128,7 +131,8 @@ func asksECI(pod *corev1.Pod) bool {
 }
 
 // ECI reads what a pod asks of ECI: its own annotations, over those of the
-// capabilities. wrong are the annotations in the way, in the order of their keys.
+// capabilities. wrong are the annotations in the way, in the order of their keys. What
+// only a node can judge is taken as right where the capabilities name no provider.
 func ECI(annotations map[string]string, c *Capabilities) (s ECISettings, wrong []Refusal) {
 	refuse := func(key, format string, args ...any) {
 		wrong = append(wrong, Refusal{Field: annotationField(key), Message: fmt.Sprintf(format, args...)})
@@ -142,7 +146,7 @@ func ECI(annotations map[string]string, c *Capabilities) (s ECISettings, wrong [
 			continue
 		}
 		if slices.Contains(c.ForbiddenAnnotations, k) {
-			refuse(k, "The owner of the virtual node does not let pods set it.")
+			refuse(k, "The virtual node does not let pods set it; its operator decides that by ECI_FORBIDDEN_ANNOTATIONS.")
 			continue
 		}
 		wishes[k] = v
@@ -152,7 +156,7 @@ func ECI(annotations map[string]string, c *Capabilities) (s ECISettings, wrong [
 		row := eciByKey[k]
 		switch {
 		case row != nil:
-			if problem := row.read(&s, v); problem != "" {
+			if problem := row.problem(&s, v, c.ECI); problem != "" {
 				refuse(k, "It is %q: %s.", clip(v), problem)
 			}
 		case eciIgnored[k] != "" || eciAnswers[strings.TrimPrefix(k, aliyun)]:
@@ -163,6 +167,13 @@ func ECI(annotations map[string]string, c *Capabilities) (s ECISettings, wrong [
 		default:
 			refuse(k, "It is no annotation of ECI that a virtual node knows; take it away, or correct its name.")
 		}
+	}
+	if c.Provider != "" {
+		node := c.ECI
+		if node == nil { // an agent that does not tell, or asks for nothing
+			node = &ECINode{}
+		}
+		wrong = node.closed(annotations, &s, wrong)
 	}
 	for _, r := range eciTogether {
 		if r.wrong(&s) {
@@ -196,7 +207,7 @@ func (c *checker) eci(pod *corev1.Pod) {
 	}
 	if !c.caps.Has(ECIAnnotations) {
 		for _, k := range slices.Sorted(maps.Keys(pod.Annotations)) {
-			if isECI(k) && eciByKey[k] != nil {
+			if isECI(k) && eciByKey[k] != nil && !isBandwidth(k) {
 				c.refusals = append(c.refusals, Refusal{Field: annotationField(k), Message: "The agent of the virtual node does not read it yet; update the agent."})
 			}
 		}
@@ -206,6 +217,9 @@ func (c *checker) eci(pod *corev1.Pod) {
 	c.refusals = append(c.refusals, wrong...)
 	if len(wrong) > 0 {
 		return
+	}
+	if s.IPv6.Address && c.podIPs != "" {
+		c.refusals = append(c.refusals, Refusal{Field: c.podIPs, Message: "ECI tells containers the IPv4 address of a pod only, and this one has an IPv6 address too; use status.podIP."})
 	}
 	c.eciSizes(&pod.Spec, &s, gpus)
 }

@@ -38,19 +38,21 @@ func annotated(cpu, memory string, annotations ...string) *corev1.Pod {
 	return pod
 }
 
+func allows(n ECINode) func(*Capabilities) { return func(c *Capabilities) { c.ECI = &n } }
+
 // Every example of the table is read, and every annotation reads something.
 func TestEveryECIAnnotationIsRead(t *testing.T) {
 	carried, refused, ignored := ECIAnnotationTable()
 	none, _ := ECI(nil, &Capabilities{})
 	for _, a := range carried {
 		var s ECISettings
-		if problem := eciByKey[a.Key].read(&s, a.Example); problem != "" {
+		if problem := eciByKey[a.Key].problem(&s, a.Example, nil); problem != "" {
 			t.Errorf("%s: the example %q is refused: %s", a.Key, a.Example, problem)
 		}
 		if cmp.Equal(none, s) {
 			t.Errorf("%s: the example %q changes no setting", a.Key, a.Example)
 		}
-		if problem := eciByKey[a.Key].read(&s, ""); problem == "" {
+		if problem := eciByKey[a.Key].problem(&s, "", nil); problem == "" {
 			t.Errorf("%s takes an empty value", a.Key)
 		}
 	}
@@ -95,6 +97,15 @@ func TestECIAnnotations(t *testing.T) {
 		"the node's own":            {pod: annotated("1", "1Gi"), edit: func(c *Capabilities) { c.Annotations = map[string]string{eci + "spot-strategy": "SpotAsPriceGo"} }},
 		"over the node's own":       {pod: annotated("4", "16Gi", eci+"spot-strategy", "NoSpot"), edit: func(c *Capabilities) { c.Annotations = map[string]string{eci + "spot-strategy": "SpotAsPriceGo"} }},
 		"too large for the node's":  {pod: annotated("4", "16Gi"), edit: func(c *Capabilities) { c.Annotations = map[string]string{eci + "spot-strategy": "SpotAsPriceGo"} }, want: []string{"eci-spot-strategy"}},
+		"a role that is not open":   {pod: annotated("1", "1Gi", eci+"ram-role-name", "Admin"), want: []string{"eci-ram-role-name"}},
+		"a role that is open":       {pod: annotated("1", "1Gi", eci+"ram-role-name", "Reader"), edit: allows(ECINode{RAMRoles: []string{"Reader"}})},
+		"another than is open":      {pod: annotated("1", "1Gi", eci+"ram-role-name", "Admin"), edit: allows(ECINode{RAMRoles: []string{"Reader"}}), want: []string{"eci-ram-role-name"}},
+		"any role":                  {pod: annotated("1", "1Gi", eci+"ram-role-name", "Admin"), edit: allows(ECINode{RAMRoles: []string{"*"}})},
+		"the role of all pods":      {pod: annotated("1", "1Gi"), edit: func(c *Capabilities) { c.Annotations = map[string]string{eci + "ram-role-name": "Reader"} }},
+		"a group that is not open":  {pod: annotated("1", "1Gi", eci+"security-group", "sg-2"), edit: allows(ECINode{SecurityGroups: []string{"sg-1"}}), want: []string{"eci-security-group"}},
+		"a group that is open":      {pod: annotated("1", "1Gi", eci+"security-group", "sg-1"), edit: allows(ECINode{SecurityGroups: []string{"sg-1"}})},
+		"one VSwitch is not open":   {pod: annotated("1", "1Gi", eci+"vswitch", "vsw-1,vsw-2"), edit: allows(ECINode{VSwitches: []string{"vsw-1"}}), want: []string{"eci-vswitch"}},
+		"both VSwitches are open":   {pod: annotated("1", "1Gi", eci+"vswitch", "vsw-1,vsw-2"), edit: allows(ECINode{VSwitches: []string{"vsw-2", "vsw-1"}})},
 		"an agent that reads none":  {pod: annotated("1", "1Gi", eci+"with-eip", "true"), edit: func(c *Capabilities) { c.Features = without(ECIAnnotations).Features }, want: []string{"eci-with-eip"}},
 		"another cloud":             {pod: annotated("1", "1Gi", eci+"with-eip", "perhaps"), edit: func(c *Capabilities) { c.Provider = "aci" }},
 		"several at once, in order": {pod: annotated("1", "1Gi", eci+"with-eip", "1", eci+"image-cache", "yes"), want: []string{"eci-image-cache", "eci-with-eip"}},

@@ -23,8 +23,18 @@ type ECIAnnotation struct {
 // eciRow is an annotation that is carried out.
 type eciRow struct {
 	ECIAnnotation
-	// read notes a value and returns what is wrong with it.
-	read func(s *ECISettings, v string) string
+	// read notes a value and returns what is wrong with it; readFor does so where that
+	// depends on the node, which may be nil.
+	read    func(s *ECISettings, v string) string
+	readFor func(s *ECISettings, v string, node *ECINode) string
+}
+
+// problem reads a value, and says what is wrong with it.
+func (r *eciRow) problem(s *ECISettings, v string, node *ECINode) string {
+	if r.readFor != nil {
+		return r.readFor(s, v, node)
+	}
+	return r.read(s, v)
 }
 
 const (
@@ -41,7 +51,7 @@ const (
 // eciRows are all annotations that are carried out. The bounds are those of the
 // members of CreateContainerGroup (Eci 2018-08-08) and of the pages of each feature.
 var eciRows = []eciRow{
-	row("eci-vswitch", "vsw-1,vsw-2", "the VSwitches, up to 10, in place of the node's: each lies in one zone", func(s *ECISettings, v string) string {
+	row("eci-vswitch", "vsw-1,vsw-2", "the VSwitches, up to 10, in place of the node's: each lies in one zone; the node's own, and those that its operator allows", func(s *ECISettings, v string) string {
 		s.VSwitchIDs = list(v)
 		if n := len(s.VSwitchIDs); n == 0 || n > maxECIVSwitches {
 			return "name 1 to 10 VSwitches, separated by commas"
@@ -58,7 +68,7 @@ var eciRows = []eciRow{
 		}
 		return "write VSwitchOrdered or VSwitchRandom"
 	}),
-	row("eci-security-group", "sg-1", "the security group, in the VPC of the VSwitches; one, though ACK takes five", func(s *ECISettings, v string) string {
+	row("eci-security-group", "sg-1", "the security group, in the VPC of the VSwitches; one, as the API takes one, though ACK takes five; the node's own, or one that its operator allows", func(s *ECISettings, v string) string {
 		s.SecurityGroupID = v
 		return one(v, "sg-", "security group")
 	}),
@@ -66,7 +76,7 @@ var eciRows = []eciRow{
 		s.ResourceGroupID = v
 		return one(v, "rg-", "resource group")
 	}),
-	row("eci-ram-role-name", "PodRole", "the RAM role that the containers may assume", func(s *ECISettings, v string) string {
+	row("eci-ram-role-name", "PodRole", "the RAM role that the containers may assume; the node's own, or one that its operator allows", func(s *ECISettings, v string) string {
 		s.RAMRole = v
 		return matches(v, ramRole, "write the name of a RAM role")
 	}),
@@ -190,6 +200,8 @@ var eciRows = []eciRow{
 		}
 		return ""
 	}),
+	bandwidthRow(ingressBandwidth, "40M", "the most that the pod receives in a second", func(s *ECISettings, n int64) { s.IngressBandwidth = n }),
+	bandwidthRow(egressBandwidth, "10M", "the most that the pod sends in a second", func(s *ECISettings, n int64) { s.EgressBandwidth = n }),
 	row("eci-custom-hosts", `[{"host":"db","ip":"10.1.1.1"}]`, "lines of the hosts file, as `hostAliases`", func(s *ECISettings, v string) string {
 		var lines []struct{ Host, IP string }
 		if json.Unmarshal([]byte(v), &lines) != nil || len(lines) == 0 || len(lines) > maxECIHosts {
@@ -229,6 +241,11 @@ var eciRows = []eciRow{
 	}),
 }
 
+// noFixedIP: of a kept address the API has FixedIp and FixedIpRetainHour, but none of the
+// three things by which the new pod must be the old one (page "Configure an Elastic
+// Container Instance pod to use a fixed IP address", 2026-03).
+const noFixedIP = "ECI keeps an address for the pod of the same ACK cluster, namespace and name, and its API has no members that tell it these"
+
 // eciRefused are annotations that ACK documents and that CreateContainerGroup has no
 // member for, or none whose meaning is published, with the reason. The value false
 // asks for nothing.
@@ -245,8 +262,8 @@ var eciRefused = map[string]string{
 	aliyun + "eci-data-cache-burstingEnabled": "a data cache is mounted by hostPath, which no virtual node has",
 	aliyun + "eip-internet-charge-type":       "the API has no such member; use a shared bandwidth, or an EIP that exists",
 	aliyun + "eip-public-ip-address-pool-id":  "the API has no such member; use an EIP that exists",
-	aliyun + "eci-fixed-ip":                   "by what ECI knows the pod again is not published",
-	aliyun + "eci-fixed-ip-retain-hour":       "by what ECI knows the pod again is not published",
+	aliyun + "eci-fixed-ip":                   noFixedIP,
+	aliyun + "eci-fixed-ip-retain-hour":       noFixedIP,
 	aliyun + "eci-custom-dnsconfig":           "use spec.dnsConfig",
 	aliyun + "eci-ephemeral-storage-options":  "the API has no such member",
 	aliyun + "eci-eviction-enable":            "the API has no such member; bound the pod by ephemeral-storage",
@@ -326,7 +343,7 @@ func ECIAnnotationTable() (carried, refused, ignored []ECIAnnotation) {
 }
 
 func row(name, example, effect string, read func(*ECISettings, string) string) eciRow {
-	return eciRow{ECIAnnotation{aliyun + name, example, effect}, read}
+	return eciRow{ECIAnnotation: ECIAnnotation{aliyun + name, example, effect}, read: read}
 }
 
 func flag(set func(*ECISettings, bool)) func(*ECISettings, string) string {

@@ -133,7 +133,7 @@ var mountRules = []rule[corev1.VolumeMount]{
 	{"subPath", func(m *corev1.VolumeMount) bool { return m.SubPath != "" }, SubPath, "mounts whole volumes only"},
 	{"mountPropagation", func(m *corev1.VolumeMount) bool {
 		return m.MountPropagation != nil && *m.MountPropagation != corev1.MountPropagationNone
-	}, anyCloud, "does not propagate mounts"},
+	}, anyCloud, "propagates no mounts, as there is no host to share them with; leave the field out"},
 	{"subPathExpr", func(m *corev1.VolumeMount) bool { return m.SubPathExpr != "" }, SubPath, "mounts whole volumes only"},
 }
 
@@ -173,11 +173,11 @@ var volumeRules = []rule[corev1.Volume]{
 	}, EmptyDirSizeLimit, "does not bound the size of emptyDir"},
 	{"gcePersistentDisk", func(v *corev1.Volume) bool { return v.GCEPersistentDisk != nil }, anyCloud, noVolume},
 	{"awsElasticBlockStore", func(v *corev1.Volume) bool { return v.AWSElasticBlockStore != nil }, anyCloud, noVolume},
-	{"gitRepo", func(v *corev1.Volume) bool { return v.GitRepo != nil }, anyCloud, noVolume},
+	{"gitRepo", func(v *corev1.Volume) bool { return v.GitRepo != nil }, anyCloud, "clones no Git repository; do that in an init container, into an emptyDir"},
 	{"nfs", func(v *corev1.Volume) bool { return v.NFS != nil }, anyCloud, noVolume},
 	{"iscsi", func(v *corev1.Volume) bool { return v.ISCSI != nil }, anyCloud, noVolume},
 	{"glusterfs", func(v *corev1.Volume) bool { return v.Glusterfs != nil }, anyCloud, noVolume},
-	{"persistentVolumeClaim", func(v *corev1.Volume) bool { return v.PersistentVolumeClaim != nil }, anyCloud, noVolume},
+	{"persistentVolumeClaim", func(v *corev1.Volume) bool { return v.PersistentVolumeClaim != nil }, anyCloud, "mounts no claims, but on ACI those that are shares of Azure Files and that the annotation " + aciShareClaims + " names"},
 	{"rbd", func(v *corev1.Volume) bool { return v.RBD != nil }, anyCloud, noVolume},
 	{"flexVolume", func(v *corev1.Volume) bool { return v.FlexVolume != nil }, anyCloud, noVolume},
 	{"cinder", func(v *corev1.Volume) bool { return v.Cinder != nil }, anyCloud, noVolume},

@@ -34,6 +34,8 @@ type checker struct {
 	refusals []Refusal
 	// shareClaims are the claims that the pod says are shares of Azure Files.
 	shareClaims []string
+	// podIPs is the first field that asks for all addresses of the pod.
+	podIPs string
 }
 
 // apply asks every rule of a table about one object.

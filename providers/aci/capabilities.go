@@ -38,6 +38,7 @@ func Capabilities(inSubnet bool) burstable.Capabilities {
 		burstable.RunAsUser, burstable.RunAsGroup, burstable.InitRunAsGroup,
 		burstable.CapabilitiesAdd, burstable.CapabilitiesDrop,
 		burstable.NoPrivilegeEscalation, burstable.SeccompProfile,
+		burstable.HostIPEnv, // the agent's to tell
 		burstable.ExecProbe, burstable.HTTPProbe, burstable.HTTPProbeHeaders, burstable.ProbeSuccessThreshold,
 		burstable.AzureFile,
 	}

@@ -26,6 +26,6 @@ func (p *Provider) Find(ctx context.Context, podUID string) (*providers.Group, e
 			Message: fmt.Sprintf("the answer about container group %s does not name it", groupName(podUID)),
 		}
 	}
-	g.Status = groupStatus(&found, p.config.Clock.Now())
+	g.Status = p.status(&found)
 	return g, nil
 }

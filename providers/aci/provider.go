@@ -143,8 +143,26 @@ func (p *Provider) Get(ctx context.Context, id string) (*providers.Group, error)
 	if result == nil {
 		return nil, foreign(opGet, id)
 	}
-	result.Status = groupStatus(&group, p.config.Clock.Now())
+	result.Status = p.status(&group)
 	return result, nil
+}
+
+// status is the state of a group of this virtual node. A want of machines that was
+// noticed late concerns groups of its kind: if that is not the node's own, it is the
+// pod's alone.
+func (p *Provider) status(g *sdk.ContainerGroup) *providers.GroupStatus {
+	s := groupStatus(g, p.config.Clock.Now())
+	if s.Refused == "" || g.Properties == nil {
+		return s
+	}
+	zone := ""
+	if len(g.Zones) > 0 {
+		zone = value(g.Zones[0])
+	}
+	if p.config.special(s.Spot, value(g.Properties.SKU) == sdk.ContainerGroupSKUConfidential, zone) {
+		s.Refused = providers.NoSuchStock
+	}
+	return s
 }
 
 // foreign is the error about a group that this virtual node does not own.
@@ -235,7 +253,7 @@ func ofOneKind(err error) error {
 		return err
 	}
 	one := *e
-	one.Class = providers.Conflict
+	one.Class = providers.NoSuchStock
 	one.Message += "; that is of the kind of group that the pod's annotations ask for, and pods of the node's own kind are not held back"
 	return &one
 }

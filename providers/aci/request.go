@@ -94,8 +94,14 @@ func buildGroup(config *Config, spec *providers.GroupSpec) (groupRequest, error)
 	}
 	return groupRequest{
 		body: group, hidden: b.hidden,
-		special: b.settings.Spot != config.Spot || b.settings.Confidential != config.Confidential,
+		special: config.special(b.settings.Spot, b.settings.Confidential, b.settings.Zone),
 	}, nil
+}
+
+// special tells whether a group is of another kind than those of the node, or in another
+// zone: it has a quota or a stock of its own.
+func (c *Config) special(spot, confidential bool, zone string) bool {
+	return spot != c.Spot || confidential != c.Confidential || zone != "" && zone != c.Zone
 }
 
 func (b *builder) checkPod() {

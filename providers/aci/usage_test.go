@@ -45,17 +45,42 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-// The deployment is accepted and fails for want of machines.
+// The deployment is accepted and fails for want of machines. That is news for the pods
+// of the node's kind only where the group was of it.
 func TestLateShortage(t *testing.T) {
-	server := newCloud(t, func(o *emulator.Options) { o.Settings.Shortages = []emulator.Shortage{{Late: true}} })
-	p := newProvider(t, server)
-	id, err := p.Create(within(t), podSpec("a"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	g := eventually(t, p, id, "the group has failed", func(g *providers.Group) bool { return g.Status.Phase == providers.GroupFailed })
-	if s := g.Status; s.Refused != providers.OutOfStock || s.Reason != "InsufficientCapacity" || s.Message == "" {
-		t.Errorf("refused %q, reason %q, message %q", s.Refused, s.Reason, s.Message)
+	const spot, zone, public = "autoburst.io/aci-priority", "autoburst.io/aci-zone", "autoburst.io/aci-public-ip"
+	for name, test := range map[string]struct {
+		node        func(*aci.Config)
+		annotations map[string]string
+		want        providers.ErrorClass
+	}{
+		"regular":                 {want: providers.OutOfStock},
+		"spot on a regular node":  {annotations: map[string]string{spot: "Spot", public: "false"}, want: providers.NoSuchStock},
+		"spot":                    {node: func(c *aci.Config) { c.Spot = true }, want: providers.OutOfStock},
+		"regular on a spot node":  {node: func(c *aci.Config) { c.Spot = true }, annotations: map[string]string{spot: "Regular"}, want: providers.NoSuchStock},
+		"confidential":            {annotations: map[string]string{"autoburst.io/aci-sku": "Confidential"}, want: providers.NoSuchStock},
+		"the node's zone":         {node: func(c *aci.Config) { c.Zone = "2" }, want: providers.OutOfStock},
+		"the node's zone by name": {node: func(c *aci.Config) { c.Zone = "2" }, annotations: map[string]string{zone: "2"}, want: providers.OutOfStock},
+		"another zone":            {node: func(c *aci.Config) { c.Zone = "2" }, annotations: map[string]string{zone: "1"}, want: providers.NoSuchStock},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := newCloud(t, func(o *emulator.Options) { o.Settings.Shortages = []emulator.Shortage{{Late: true}} })
+			var edits []func(*aci.Config)
+			if test.node != nil {
+				edits = append(edits, test.node)
+			}
+			p := newProvider(t, server, edits...)
+			spec := podSpec("a")
+			spec.Annotations = test.annotations
+			id, err := p.Create(within(t), spec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			g := eventually(t, p, id, "the group has failed", func(g *providers.Group) bool { return g.Status.Phase == providers.GroupFailed })
+			if s := g.Status; s.Refused != test.want || s.Reason != "InsufficientCapacity" || s.Message == "" {
+				t.Errorf("refused %q, want %q; reason %q, message %q", s.Refused, test.want, s.Reason, s.Message)
+			}
+		})
 	}
 }
 
@@ -92,7 +117,7 @@ func TestUsageOfTheNodesKind(t *testing.T) {
 	special := podSpec("c")
 	special.Annotations = map[string]string{"autoburst.io/aci-priority": "Spot", "autoburst.io/aci-public-ip": "false"}
 	_, err := regular.Create(within(t), special)
-	wantClass(t, "a Spot pod of a regular node", err, providers.Conflict)
+	wantClass(t, "a Spot pod of a regular node", err, providers.NoSuchStock)
 	_, err = regular.Create(within(t), podSpec("d"))
 	wantClass(t, "a regular pod of a regular node", err, providers.QuotaExceeded)
 }

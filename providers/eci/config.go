@@ -51,6 +51,13 @@ type Config struct {
 	PodAnnotations map[string]string
 	// ForbiddenAnnotations are those that no pod may bear.
 	ForbiddenAnnotations []string
+	// AllowedRAMRoles, AllowedSecurityGroups and AllowedVSwitches are what pods may choose
+	// by annotation beside what the agent's own settings name; "*" is all that the account
+	// may use.
+	AllowedRAMRoles, AllowedSecurityGroups, AllowedVSwitches []string
+	// BandwidthInBytes reads kubernetes.io/ingress-bandwidth and egress-bandwidth as ACK
+	// does, in bytes in a second, and not as Kubernetes does, in bits.
+	BandwidthInBytes bool
 	// Waived are fields that every pod may run without; see
 	// [burstable.WaiveAnnotation].
 	Waived []string
@@ -100,7 +107,13 @@ const (
 //	ECI_POD_ANNOTATIONS
 //	                    a JSON object: settings of pods that do not bear the annotation
 //	ECI_FORBIDDEN_ANNOTATIONS
-//	                    annotations that no pod may bear, separated by commas
+//	                    annotations that no pod may bear, separated by commas; without it
+//	                    [burstable.ECIClosedByDefault], and none with the value none
+//	ECI_ALLOWED_RAM_ROLES, ECI_ALLOWED_SECURITY_GROUPS, ECI_ALLOWED_VSWITCHES
+//	                    what pods may choose beside the agent's own settings, separated by
+//	                    commas; * is any
+//	ECI_BANDWIDTH_UNIT  Bits, as Kubernetes has it, or Bytes, as ACK has: what the
+//	                    annotations for the traffic of pods are read as
 //	ALIBABA_CLOUD_ROLE_ARN, ALIBABA_CLOUD_OIDC_PROVIDER_ARN, ALIBABA_CLOUD_OIDC_TOKEN_FILE
 //	                    without an access key: a role for the token of a service account
 //	ALIBABA_CLOUD_ECS_METADATA

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/autoburst/autoburst/policy/burstable"
 	"github.com/autoburst/autoburst/providers"
@@ -51,10 +52,13 @@ func (p *Provider) Create(ctx context.Context, spec *providers.GroupSpec) (strin
 	var err error
 	for i := range offers {
 		var id string
-		id, err = p.take(ctx, spec, &settings, &offers[i])
+		id, err = p.place(ctx, spec, &settings, &offers[i])
 		if err == nil {
 			p.absences.forget(spec.Owner.PodUID)
 			return id, nil
+		}
+		if noAddress(err) {
+			return "", p.unplaced(err, spec, &settings) // another machine needs one too
 		}
 		if !noStock(err) {
 			return "", p.blamed(err, spec)
@@ -86,7 +90,10 @@ func (p *Provider) take(ctx context.Context, spec *providers.GroupSpec, settings
 		return id, err
 	}
 	id, err = p.created(ctx, spec.Owner, mismatch)
-	if e := (*providers.Error)(nil); o.nth == 0 || !errors.As(err, &e) || !e.Spent {
+	if e := (*providers.Error)(nil); !errors.As(err, &e) || !e.Spent {
+		return id, err
+	}
+	if o.nth == 0 && o.vSwitches == nil && !p.absences.wasRefused(spec.Owner.PodUID) {
 		return id, err
 	}
 	// The token had no group when the offer before was refused, and has none now. Once
@@ -95,7 +102,7 @@ func (p *Provider) take(ctx context.Context, spec *providers.GroupSpec, settings
 	if left := p.absences.left(spec.Owner.PodUID, p.clock.Now(), p.cfg.SettleTime); left > 0 {
 		return "", unsettled(mismatch, left)
 	}
-	m.set("ClientToken", clientToken(spec.Owner.PodUID+"."+strconv.Itoa(o.nth)))
+	m.set("ClientToken", clientToken(strings.Join(append([]string{spec.Owner.PodUID, strconv.Itoa(o.nth)}, o.vSwitches...), ".")))
 	id, err = p.post(ctx, m)
 	if mismatch = mismatchOf(err); mismatch != nil {
 		return p.created(ctx, spec.Owner, mismatch)

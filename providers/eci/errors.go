@@ -67,13 +67,13 @@ var codes = map[string]providers.ErrorClass{
 	"UnsupportedHTTPMethod":                          providers.Misconfigured,
 	"NumberExceed.Tags":                              providers.Misconfigured,
 
-	"QuotaExceeded":                providers.QuotaExceeded,
-	"Throttling.Vcpu.PerDay":       providers.QuotaExceeded,
-	"InvalidVSwitchId.IpNotEnough": providers.QuotaExceeded,
+	"QuotaExceeded":          providers.QuotaExceeded,
+	"Throttling.Vcpu.PerDay": providers.QuotaExceeded,
 
-	"OperationDenied.NoStock":                     providers.OutOfStock,
-	"Zone.NotOnSale":                              providers.OutOfStock,
-	"Spot.NotMatched":                             providers.OutOfStock,
+	codeNoAddress:             providers.OutOfStock,
+	"OperationDenied.NoStock": providers.OutOfStock,
+	"Zone.NotOnSale":          providers.OutOfStock,
+	"Spot.NotMatched":         providers.OutOfStock,
 	"RecommendEmpty.InstanceTypeFamilyNotMatched": providers.OutOfStock,
 }
 

@@ -33,7 +33,7 @@ func TestClassOf(t *testing.T) {
 		{actionCreate, 400, "Degrade.Api", "", providers.Throttled},
 		{actionCreate, 403, "Throttling.Vcpu.PerDay", "", providers.QuotaExceeded},
 		{actionCreate, 403, "QuotaExceeded", "", providers.QuotaExceeded},
-		{actionCreate, 403, "InvalidVSwitchId.IpNotEnough", "", providers.QuotaExceeded},
+		{actionCreate, 403, "InvalidVSwitchId.IpNotEnough", "", providers.OutOfStock},
 		{actionCreate, 403, "OperationDenied.NoStock", "", providers.OutOfStock},
 		{actionCreate, 403, "Zone.NotOnSale", "", providers.OutOfStock},
 		{actionCreate, 403, "Spot.NotMatched", "", providers.OutOfStock},

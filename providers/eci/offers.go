@@ -24,6 +24,8 @@ type offer struct {
 	instead string
 	// nth is its place among the pod's offers.
 	nth int
+	// vSwitches are those of the pod's VSwitches that may have an address; nil is all.
+	vSwitches []string
 }
 
 func (o *offer) String() string {
@@ -159,9 +161,11 @@ func (m *market) inStock(now time.Time, all []offer) (kept []offer, wait time.Du
 	return kept, wait
 }
 
-// noStock tells whether a create was refused since what it asks for is not to be had
-// now, which proves that nothing was made.
-func noStock(err error) bool { return providers.ClassOf(err) == providers.OutOfStock }
+// noStock tells whether a create was refused since the machine that it asks for is not
+// to be had now, which proves that nothing was made.
+func noStock(err error) bool {
+	return providers.ClassOf(err) == providers.OutOfStock && !noAddress(err)
+}
 
 // special tells whether a pod asks for machines that others do not: that they are out
 // of stock is no news for the others. What the node's own settings ask for is common

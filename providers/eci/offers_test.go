@@ -80,6 +80,9 @@ func TestOffers(t *testing.T) {
 		"the second zone":       {short: []emulator.Shortage{{ZoneID: "cn-hangzhou-h"}}, codes: []string{"OK"}, cpu: 0.5, memory: 1},
 		"its own zone only":     {annotations: []string{"vswitch", "vsw-h"}, short: []emulator.Shortage{{ZoneID: "cn-hangzhou-h"}}, codes: []string{"OperationDenied.NoStock"}, want: providers.NoSuchStock},
 		"a VSwitch of nobody's": {annotations: []string{"vswitch", "vsw-none"}, codes: []string{"InvalidParameter"}, want: providers.InvalidPod},
+		"a closed VSwitch":      {annotations: []string{"vswitch", "vsw-secret"}, want: providers.InvalidPod},
+		"a closed role":         {annotations: []string{"ram-role-name", "Admin"}, want: providers.InvalidPod},
+		"an open role":          {annotations: []string{"ram-role-name", "Reader"}, codes: []string{"OK"}, cpu: 0.5, memory: 1},
 		"a wrong annotation":    {annotations: []string{"spot-strategy", "cheap"}, want: providers.InvalidPod},
 	}
 	for name, tt := range tests {
@@ -89,7 +92,10 @@ func TestOffers(t *testing.T) {
 			if tt.fault != nil {
 				c.Inject(*tt.fault)
 			}
-			p := c.provider(t, func(cfg *eci.Config) { cfg.PodAnnotations = tt.config })
+			p := c.provider(t, func(cfg *eci.Config) {
+				cfg.PodAnnotations = tt.config
+				cfg.AllowedVSwitches, cfg.AllowedRAMRoles = []string{"vsw-none"}, []string{"Reader"}
+			})
 			_, err := p.Create(within(t), asking("web", tt.annotations...))
 			if got := providers.ClassOf(err); got != tt.want {
 				t.Fatalf("error %v of class %s, want %s", err, got, tt.want)

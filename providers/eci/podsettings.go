@@ -19,10 +19,21 @@ func (c *Config) podSettings(getenv func(string) string) error {
 			errs = append(errs, errors.New(`ECI_POD_ANNOTATIONS is no JSON object of texts: write {"k8s.aliyun.com/eci-spot-strategy": "SpotAsPriceGo"}, or the like`))
 		}
 	}
-	for key := range strings.SplitSeq(getenv("ECI_FORBIDDEN_ANNOTATIONS"), ",") {
-		if key = strings.TrimSpace(key); key != "" {
-			c.ForbiddenAnnotations = append(c.ForbiddenAnnotations, key)
-		}
+	switch forbidden := items(getenv("ECI_FORBIDDEN_ANNOTATIONS")); {
+	case len(forbidden) == 0:
+		c.ForbiddenAnnotations = burstable.ECIClosedByDefault
+	case !slices.Equal(forbidden, []string{"none"}):
+		c.ForbiddenAnnotations = forbidden
+	}
+	c.AllowedRAMRoles = items(getenv("ECI_ALLOWED_RAM_ROLES"))
+	c.AllowedSecurityGroups = items(getenv("ECI_ALLOWED_SECURITY_GROUPS"))
+	c.AllowedVSwitches = items(getenv("ECI_ALLOWED_VSWITCHES"))
+	switch unit := strings.TrimSpace(getenv("ECI_BANDWIDTH_UNIT")); unit {
+	case "", "Bits":
+	case "Bytes":
+		c.BandwidthInBytes = true
+	default:
+		errs = append(errs, fmt.Errorf("ECI_BANDWIDTH_UNIT is %q: write Bits, as Kubernetes has it, or Bytes, as ACK has", unit))
 	}
 	if err := c.checkPodSettings(); err != nil {
 		errs = append(errs, err)
@@ -30,11 +41,23 @@ func (c *Config) podSettings(getenv func(string) string) error {
 	return errors.Join(errs...)
 }
 
+// items are what a list names, between commas.
+func items(list string) []string {
+	var out []string
+	for item := range strings.SplitSeq(list, ",") {
+		if item = strings.TrimSpace(item); item != "" {
+			out = append(out, item)
+		}
+	}
+	return out
+}
+
 // checkPodSettings names what no pod could run with.
 func (c *Config) checkPodSettings() error {
 	var errs []error
-	known := burstable.Capabilities{Provider: Name, Features: []burstable.Feature{burstable.ECIAnnotations}}
-	if _, wrong := burstable.ECI(c.PodAnnotations, &known); len(wrong) > 0 {
+	// What the operator chooses needs nobody's leave: it is not judged as a pod's.
+	own := burstable.Capabilities{ECI: &burstable.ECINode{BandwidthInBytes: c.BandwidthInBytes}}
+	if _, wrong := burstable.ECI(c.PodAnnotations, &own); len(wrong) > 0 {
 		for _, r := range wrong {
 			errs = append(errs, fmt.Errorf("PodAnnotations (ECI_POD_ANNOTATIONS): %s", r))
 		}
@@ -59,5 +82,26 @@ func (c *Config) checkPodSettings() error {
 func (c *Config) capabilities() burstable.Capabilities {
 	caps := Capabilities()
 	caps.Annotations, caps.ForbiddenAnnotations, caps.Waived = c.PodAnnotations, c.ForbiddenAnnotations, c.Waived
+	caps.ECI = c.node()
 	return caps
+}
+
+// node is what the virtual node says of itself to those who judge pods.
+func (c *Config) node() *burstable.ECINode {
+	// What every pod has may also be named by one.
+	common, _ := burstable.ECI(c.PodAnnotations, &burstable.Capabilities{})
+	list := func(lists ...[]string) (all []string) {
+		for _, v := range slices.Concat(lists...) {
+			if v != "" && !slices.Contains(all, v) {
+				all = append(all, v)
+			}
+		}
+		return all
+	}
+	return &burstable.ECINode{
+		RAMRoles:         list([]string{c.RAMRole, common.RAMRole}, c.AllowedRAMRoles),
+		SecurityGroups:   list([]string{c.SecurityGroupID, common.SecurityGroupID}, c.AllowedSecurityGroups),
+		VSwitches:        list(c.VSwitchIDs, common.VSwitchIDs, c.AllowedVSwitches),
+		BandwidthInBytes: c.BandwidthInBytes,
+	}
 }

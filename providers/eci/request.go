@@ -23,7 +23,7 @@ func (p *Provider) createRequest(spec *providers.GroupSpec, settings *burstable.
 	m := newMembers()
 	m.set("ClientToken", clientToken(spec.Owner.PodUID))
 	m.set("ContainerGroupName", groupName(spec.Owner.Namespace, spec.Owner.PodName))
-	m.addPlace(&p.cfg, settings)
+	m.addPlace(&p.cfg, settings, o)
 	m.set("RestartPolicy", string(spec.RestartPolicy))
 	m.addOffer(settings, o)
 	m.addSettings(settings)

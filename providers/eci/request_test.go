@@ -27,6 +27,7 @@ func testProvider(t *testing.T) *Provider {
 		Region: "cn-hangzhou", VSwitchIDs: []string{"vsw-1", "vsw-2"}, SecurityGroupID: "sg-1",
 		Credentials: StaticCredentials(Credentials{AccessKeyID: "id", AccessKeySecret: "secret"}),
 		ClusterUID:  "cluster-uid", NodeName: "burst-eci", ResourceGroupID: "rg-1", RAMRole: "role",
+		AllowedRAMRoles: []string{"PodRole"},
 	})
 	if err != nil {
 		t.Fatal(err)

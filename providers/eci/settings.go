@@ -27,10 +27,10 @@ func choosesPlace(annotations map[string]string) bool {
 
 // addPlace says where the group goes and as whom it acts: by the pod's annotations,
 // else by the agent's settings.
-func (m *members) addPlace(cfg *Config, s *burstable.ECISettings) {
-	vSwitches := cfg.VSwitchIDs
-	if len(s.VSwitchIDs) > 0 {
-		vSwitches = s.VSwitchIDs
+func (m *members) addPlace(cfg *Config, s *burstable.ECISettings, o *offer) {
+	vSwitches := o.vSwitches
+	if vSwitches == nil {
+		vSwitches = cfg.vSwitches(s)
 	}
 	m.set("VSwitchId", strings.Join(vSwitches, ","))
 	if len(vSwitches) > 1 {
@@ -93,6 +93,10 @@ func (m *members) addSettings(s *burstable.ECISettings) {
 	if s.IPv6.BandwidthMbps > 0 {
 		m.set("Ipv6GatewayBandwidth", strconv.FormatInt(s.IPv6.BandwidthMbps, 10))
 	}
+	// In bytes in a second (reference of CreateContainerGroup, Eci 2018-08-08: "Unit:
+	// bytes"; the page on the bandwidth of pods multiplies the annotations by 8).
+	m.count("IngressBandwidth", s.IngressBandwidth)
+	m.count("EgressBandwidth", s.EgressBandwidth)
 	m.set("CorePattern", s.CorePattern)
 	m.list("NtpServer", s.NTPServers)
 }

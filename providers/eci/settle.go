@@ -16,6 +16,31 @@ const defaultSettleTime = 10 * time.Second
 type absences struct {
 	mu    sync.Mutex
 	since map[string]time.Time
+	// turned are pods that were refused an address, and when: their token may be spent
+	// by that.
+	turned map[string]time.Time
+}
+
+// refused notes that a create for the pod was refused, so that the next has other members.
+func (a *absences) refused(uid string, now time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.turned == nil {
+		a.turned = map[string]time.Time{}
+	}
+	for other, t := range a.turned { // nobody asks for these any more
+		if now.Sub(t) > maxSince {
+			delete(a.turned, other)
+		}
+	}
+	a.turned[uid] = now
+}
+
+func (a *absences) wasRefused(uid string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, turned := a.turned[uid]
+	return turned
 }
 
 // left is how long it takes until the absence of the pod's group counts.
@@ -42,6 +67,7 @@ func (a *absences) forget(uid string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.since, uid)
+	delete(a.turned, uid)
 }
 
 // unsettled is the answer while the absence does not count.

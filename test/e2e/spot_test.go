@@ -37,6 +37,12 @@ items:
 - apiVersion: v1
   kind: Pod
   metadata:
+    name: admin
+    annotations: {k8s.aliyun.com/eci-ram-role-name: Admin}
+  spec: *spec
+- apiVersion: v1
+  kind: Pod
+  metadata:
     name: db-0
     annotations: {autoburst.io/waive: "subdomain,securityContext.seccompProfile,securityContext.capabilities.drop,securityContext.allowPrivilegeEscalation"}
   spec:
@@ -50,7 +56,8 @@ items:
     - {name: app, image: nginx, securityContext: *hard}
 `
 
-// Annotations for ECI are carried out or keep the pod away; spot falls back to on
+// Annotations for ECI are carried out or keep the pod away, as one does that asks for
+// rights which are not open, or come too late, which is told; spot falls back to on
 // demand; what was waived is told; a machine that is taken away is announced.
 func TestAnnotationsSpotAndWaivers(t *testing.T) {
 	ns := namespace(t, "spot", map[string]string{"autoburst.io/mode": "Always"})
@@ -79,6 +86,13 @@ func TestAnnotationsSpotAndWaivers(t *testing.T) {
 	if p := waitPod(t, ns, "slip", "is there", func(*corev1.Pod) bool { return true }); p.Spec.NodeName != "" {
 		t.Errorf("the pod with the misspelt annotation is on %s", p.Spec.NodeName)
 	}
+
+	waitEvent(t, ns, "admin", "", "ECI_ALLOWED_RAM_ROLES")
+	if p := waitPod(t, ns, "admin", "is there", func(*corev1.Pod) bool { return true }); p.Spec.NodeName != "" {
+		t.Errorf("the pod that asks for a role that is not open is on %s", p.Spec.NodeName)
+	}
+	kubectl(t, "", "--namespace="+ns, "annotate", "pod", "bid", "kubernetes.io/egress-bandwidth=10M")
+	waitEvent(t, ns, "bid", "RunsWithout", "kubernetes.io/egress-bandwidth was set after")
 
 	system.ECI.SetShortages()
 	kubectl(t, strings.NewReplacer("name: bid", "name: taken", `k8s.aliyun.com/eci-spot-fallback: "true", `, "").Replace(biddingPods), "--namespace="+ns, "apply", "-f", "-")

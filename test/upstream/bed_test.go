@@ -150,6 +150,13 @@ func newBed(t *testing.T, a account, objects ...runtime.Object) *bed {
 		if err := <-done; err != nil {
 			t.Errorf("the agent ended with %v", err)
 		}
+		a.accepted.mu.Lock()
+		defer a.accepted.mu.Unlock()
+		for uid, g := range a.accepted.byUID {
+			for _, what := range g.twice {
+				t.Errorf("the group of pod %s has twice the %s", uid, what)
+			}
+		}
 	})
 	b.eventually("the node is registered", func() error {
 		if !agent.Ready() {

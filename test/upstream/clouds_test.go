@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"path"
 	"strconv"
 	"strings"
 	"testing"
@@ -31,7 +32,10 @@ func newReader(b []byte) io.Reader { return bytes.NewReader(b) }
 // code, in words that fit both clouds.
 type group struct {
 	// raw is all that was asked for but what tells one pod from another.
-	raw               string
+	raw string
+	// twice is what is there a second time under one name or path, of which the rest
+	// tells the last only.
+	twice             []string
 	Inits, Containers []container
 	// Files are the volumes of files, by the cloud's name; EmptyDirs the others, with
 	// their medium and size.
@@ -69,13 +73,20 @@ type mount struct {
 	ReadOnly        bool
 }
 
+// once notes what is there a second time.
+func once[V any](g *group, what string, have map[string]V, name string) {
+	if _, there := have[name]; there {
+		g.twice = append(g.twice, what+" "+name)
+	}
+}
+
 // run is the command line that replaces the image's.
 func (c *container) run() []string { return append(append([]string{}, c.Command...), c.Args...) }
 
 // file finds a file that a container sees at a path.
-func (g *group) file(c *container, path string) (file, bool) {
+func (g *group) file(c *container, name string) (file, bool) {
 	for at, m := range c.Mounts {
-		if rest, below := strings.CutPrefix(path, at+"/"); below {
+		if rest, below := strings.CutPrefix(name, at+"/"); below {
 			f, ok := g.Files[m.Volume][rest]
 			return f, ok
 		}
@@ -239,6 +250,8 @@ func readECI(r *http.Request, body []byte) (string, *group) {
 	f.each("ImageRegistryCredential", func(at string) { g.Registry = append(g.Registry, f.Get(at+".Server")+" "+f.Get(at+".UserName")) })
 	f.each("Volume", func(at string) {
 		name := f.Get(at + ".Name")
+		once(g, "volume", g.EmptyDirs, name)
+		once(g, "volume", g.Files, name)
 		if f.Get(at+".Type") == "EmptyDirVolume" {
 			g.EmptyDirs[name] = strings.TrimSpace(f.Get(at+".EmptyDirVolume.Medium") + " " + f.Get(at+".EmptyDirVolume.SizeLimit"))
 			return
@@ -250,12 +263,13 @@ func readECI(r *http.Request, body []byte) (string, *group) {
 			if err != nil {
 				mode = 0o644 // the service's default
 			}
-			files[f.Get(at+".Path")] = file{string(data), int32(mode)}
+			once(g, "file of "+name, files, path.Clean(f.Get(at+".Path")))
+			files[path.Clean(f.Get(at+".Path"))] = file{string(data), int32(mode)}
 		})
 		g.Files[name] = files
 	})
-	f.each("InitContainer", func(at string) { g.Inits = append(g.Inits, eciContainer(f, at)) })
-	f.each("Container", func(at string) { g.Containers = append(g.Containers, eciContainer(f, at)) })
+	f.each("InitContainer", func(at string) { g.Inits = append(g.Inits, eciContainer(g, f, at)) })
+	f.each("Container", func(at string) { g.Containers = append(g.Containers, eciContainer(g, f, at)) })
 	uid := f.pairs("Tag", "Key", "Value")["autoburst.io/pod-uid"]
 	for k := range values {
 		if own := strings.HasPrefix(k, "Tag.") || strings.HasPrefix(k, "Signature") || k == "Timestamp" || k == "ClientToken" || k == "ContainerGroupName"; own {
@@ -266,7 +280,7 @@ func readECI(r *http.Request, body []byte) (string, *group) {
 	return uid, g
 }
 
-func eciContainer(f form, at string) container {
+func eciContainer(g *group, f form, at string) container {
 	c := container{
 		Name: f.Get(at + ".Name"), Image: f.Get(at + ".Image"), PullPolicy: f.Get(at + ".ImagePullPolicy"), WorkingDir: f.Get(at + ".WorkingDir"),
 		Command: f.list(at + ".Command"), Args: f.list(at + ".Arg"), Env: map[string]string{}, Secret: map[string]bool{}, FromCloud: map[string]string{},
@@ -278,15 +292,18 @@ func eciContainer(f form, at string) container {
 	hidden := f.Get(at+".EnvironmentVarHide") == "true"
 	f.each(at+".EnvironmentVar", func(at string) {
 		name := f.Get(at + ".Key")
-		if path := f.Get(at + ".FieldRef.FieldPath"); path != "" {
-			c.FromCloud[name] = path
+		once(g, "variable of "+c.Name, c.Env, name)
+		once(g, "variable of "+c.Name, c.FromCloud, name)
+		if field := f.Get(at + ".FieldRef.FieldPath"); field != "" {
+			c.FromCloud[name] = field
 			return
 		}
 		c.Env[name], c.Secret[name] = f.Get(at+".Value"), hidden
 	})
 	f.each(at+".Port", func(at string) { c.Ports = append(c.Ports, f.Get(at+".Port")+"/"+f.Get(at+".Protocol")) })
 	f.each(at+".VolumeMount", func(at string) {
-		c.Mounts[f.Get(at+".MountPath")] = mount{f.Get(at + ".Name"), f.Get(at + ".SubPath"), f.Get(at+".ReadOnly") == "true"}
+		once(g, "mount of "+c.Name, c.Mounts, path.Clean(f.Get(at+".MountPath")))
+		c.Mounts[path.Clean(f.Get(at+".MountPath"))] = mount{f.Get(at + ".Name"), f.Get(at + ".SubPath"), f.Get(at+".ReadOnly") == "true"}
 	})
 	for member, name := range map[string]string{
 		".SecurityContext.RunAsUser": "user", ".SecurityContextRunAsGroup": "group", ".SecurityContextRunAsNonRoot": "nonRoot",
@@ -365,6 +382,8 @@ func readACI(r *http.Request, body []byte) (string, *group) {
 		}
 	}
 	for _, v := range b.Properties.Volumes {
+		once(g, "volume", g.EmptyDirs, v.Name)
+		once(g, "volume", g.Files, v.Name)
 		if v.EmptyDir != nil {
 			g.EmptyDirs[v.Name] = ""
 			continue
@@ -377,10 +396,10 @@ func readACI(r *http.Request, body []byte) (string, *group) {
 		g.Files[v.Name] = files
 	}
 	for _, c := range b.Properties.InitContainers {
-		g.Inits = append(g.Inits, c.container())
+		g.Inits = append(g.Inits, c.container(g))
 	}
 	for _, c := range b.Properties.Containers {
-		g.Containers = append(g.Containers, c.container())
+		g.Containers = append(g.Containers, c.container(g))
 	}
 	var rest map[string]any
 	if err := json.Unmarshal(body, &rest); err != nil {
@@ -395,7 +414,7 @@ func readACI(r *http.Request, body []byte) (string, *group) {
 	return b.Tags["autoburst-pod-uid"], g
 }
 
-func (a *aciContainer) container() container {
+func (a *aciContainer) container(g *group) container {
 	p := &a.Properties
 	c := container{
 		Name: a.Name, Image: p.Image, Command: p.Command, Env: map[string]string{}, Secret: map[string]bool{}, Mounts: map[string]mount{},
@@ -403,6 +422,7 @@ func (a *aciContainer) container() container {
 		Security: map[string]string{},
 	}
 	for _, e := range p.EnvironmentVariables {
+		once(g, "variable of "+c.Name, c.Env, e.Name)
 		switch {
 		case e.SecureValue != nil:
 			c.Env[e.Name], c.Secret[e.Name] = *e.SecureValue, true
@@ -414,7 +434,8 @@ func (a *aciContainer) container() container {
 		c.Ports = append(c.Ports, fmt.Sprintf("%d/%s", port.Port, port.Protocol))
 	}
 	for _, m := range p.VolumeMounts {
-		c.Mounts[m.MountPath] = mount{m.Name, "", m.ReadOnly}
+		once(g, "mount of "+c.Name, c.Mounts, path.Clean(m.MountPath))
+		c.Mounts[path.Clean(m.MountPath)] = mount{m.Name, "", m.ReadOnly}
 	}
 	for name, value := range p.SecurityContext {
 		text, _ := json.Marshal(value)

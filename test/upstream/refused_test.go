@@ -48,6 +48,10 @@ func initial(f func(*corev1.Container)) func(*corev1.Pod) {
 	}
 }
 
+func annotated(key, value string) func(*corev1.Pod) {
+	return func(p *corev1.Pod) { p.Annotations = map[string]string{key: value} }
+}
+
 func podSecurity(s corev1.PodSecurityContext) func(*corev1.Pod) {
 	return spec(func(p *corev1.PodSpec) { p.SecurityContext = &s })
 }
@@ -244,7 +248,9 @@ var early = map[string]bad{
 	"a mode of one file":                  {onACI, "spec.volumes[0].configMap.items[0].mode", volumeOf(configMap("settings", corev1.KeyToPath{Key: "A", Path: "a", Mode: ptr.To[int32](0o755)}))},
 	"a directory in a volume":             {onACI, "spec.volumes[0].configMap.items[0].path", volumeOf(configMap("settings", corev1.KeyToPath{Key: "A", Path: "d/a"}))},
 	"the pod's address":                   {onACI, "spec.containers[0].env[0].valueFrom.fieldRef.fieldPath", env(corev1.EnvVar{Name: "IP", ValueFrom: fieldRef("status.podIP")})},
-	"the node's address":                  {onBoth, "spec.containers[0].env[0].valueFrom.fieldRef.fieldPath", env(corev1.EnvVar{Name: "IP", ValueFrom: fieldRef("status.hostIP")})},
+	"all the pod's addresses":             {onACI, "spec.containers[0].env[0].valueFrom.fieldRef.fieldPath", env(corev1.EnvVar{Name: "IPS", ValueFrom: fieldRef("status.podIPs")})},
+	"all of them, with IPv6":              {onECI, "spec.containers[0].env[0].valueFrom.fieldRef.fieldPath", all(env(corev1.EnvVar{Name: "IPS", ValueFrom: fieldRef("status.podIPs")}), annotated("k8s.aliyun.com/eci-enable-ipv6", "true"))},
+	"all the addresses in a text":         {onECI, "spec.containers[0].env[1].value", env(corev1.EnvVar{Name: "IPS", ValueFrom: fieldRef("status.podIPs")}, corev1.EnvVar{Name: "LIST", Value: "[$(IPS)]"})},
 	"the pod's address in a text":         {onECI, "spec.containers[0].env[1].value", env(corev1.EnvVar{Name: "IP", ValueFrom: fieldRef("status.podIP")}, corev1.EnvVar{Name: "URL", Value: "http://$(IP)"})},
 	"the pod's address as an argument":    {onECI, "spec.containers[0].args[0]", all(env(corev1.EnvVar{Name: "IP", ValueFrom: fieldRef("status.podIP")}), first(func(c *corev1.Container) { c.Args = []string{"--ip=$(IP)"} }))},
 	"a name with a dot":                   {onBoth, "spec.containers[0].env[0].name", env(corev1.EnvVar{Name: "a.b", Value: "x"})},
@@ -288,6 +294,19 @@ var early = map[string]bad{
 	"mounts that spread":               {onBoth, "spec.containers[0].volumeMounts[0].mountPropagation", mounted(corev1.VolumeMount{MountPropagation: ptr.To(corev1.MountPropagationHostToContainer)})},
 	"a part of a volume":               {onACI, "spec.containers[0].volumeMounts[0].subPath", mounted(corev1.VolumeMount{SubPath: "d"})},
 	"a part by a variable":             {onACI, "spec.containers[0].volumeMounts[0].subPathExpr", all(mounted(corev1.VolumeMount{SubPathExpr: "$(A)"}), env(corev1.EnvVar{Name: "A", Value: "d"}))},
+	"two mounts at one path": {onBoth, "spec.containers[0].volumeMounts[1].mountPath", func(p *corev1.Pod) {
+		p.Spec.Volumes = []corev1.Volume{{Name: "v"}, {Name: "w"}}
+		p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "v", MountPath: "/data"}, {Name: "w", MountPath: "/data/./"}}
+	}},
+	"bounded traffic, in":         {onACI, "metadata.annotations[kubernetes.io/ingress-bandwidth]", annotated("kubernetes.io/ingress-bandwidth", "10M")},
+	"bounded traffic, out":        {onACI, "metadata.annotations[kubernetes.io/egress-bandwidth]", annotated("kubernetes.io/egress-bandwidth", "10M")},
+	"traffic that is no quantity": {onBoth, "metadata.annotations[kubernetes.io/egress-bandwidth]", annotated("kubernetes.io/egress-bandwidth", "10 Mbit/s")},
+	"traffic of nothing":          {onBoth, "metadata.annotations[kubernetes.io/ingress-bandwidth]", annotated("kubernetes.io/ingress-bandwidth", "0")},
+	"a role that is closed":       {onECI, "metadata.annotations[k8s.aliyun.com/eci-ram-role-name]", annotated("k8s.aliyun.com/eci-ram-role-name", "Admin")},
+	"a security group, closed":    {onECI, "metadata.annotations[k8s.aliyun.com/eci-security-group]", annotated("k8s.aliyun.com/eci-security-group", "sg-2")},
+	"two security groups":         {onECI, "metadata.annotations[k8s.aliyun.com/eci-security-group]", annotated("k8s.aliyun.com/eci-security-group", "sg-1,sg-2")},
+	"a VSwitch that is closed":    {onECI, "metadata.annotations[k8s.aliyun.com/eci-vswitch]", annotated("k8s.aliyun.com/eci-vswitch", "vsw-h,vsw-i")},
+	"an address that is kept":     {onECI, "metadata.annotations[k8s.aliyun.com/eci-fixed-ip]", annotated("k8s.aliyun.com/eci-fixed-ip", "true")},
 	"a block device": {onBoth, "spec.containers[0].volumeDevices", func(p *corev1.Pod) {
 		p.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "data"}}}}
 		p.Spec.Containers[0].VolumeDevices = []corev1.VolumeDevice{{Name: "v", DevicePath: "/dev/x"}}

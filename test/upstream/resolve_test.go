@@ -647,6 +647,9 @@ func TestVolumes(t *testing.T) {
 		same++
 		got := map[string]file{}
 		for _, f := range spec.Volumes[0].Files.Items {
+			if _, twice := got[f.Path]; twice {
+				t.Fatalf("file %s is there twice", f.Path)
+			}
 			got[f.Path] = file{string(f.Data), f.Mode}
 		}
 		if diff := cmp.Diff(want, got); diff != "" {

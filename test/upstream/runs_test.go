@@ -190,11 +190,23 @@ var odds = map[string]odd{
 	"a label with a dot and a slash": {onBoth, all(env(corev1.EnvVar{Name: "V", ValueFrom: fieldRef("metadata.labels['a.b/c']")}), func(p *corev1.Pod) { p.Labels = map[string]string{"a.b/c": "d"} }), hasEnv("V", "d")},
 	"a label that is not there":      {onBoth, env(corev1.EnvVar{Name: "V", ValueFrom: fieldRef("metadata.labels['none']")}), hasEnv("V", "")},
 	"the pod's own names":            {onBoth, env(corev1.EnvVar{Name: "NS", ValueFrom: fieldRef("metadata.namespace")}, corev1.EnvVar{Name: "SA", ValueFrom: fieldRef("spec.serviceAccountName")}), both(hasEnv("NS", namespace), hasEnv("SA", "default"))},
-	"the pod's address":              {onECI, env(corev1.EnvVar{Name: "IP", ValueFrom: fieldRef("status.podIP")}), holds("address", map[string]string{"IP": "status.podIP"}, func(g *group) any { return g.Containers[0].FromCloud })},
-	"a limit that is not set":        {onECI, env(corev1.EnvVar{Name: "CPU", ValueFrom: ofResource("limits.cpu", "1")}, corev1.EnvVar{Name: "MEM", ValueFrom: ofResource("limits.memory", "1Mi")}), both(hasEnv("CPU", "2"), hasEnv("MEM", "4096"))},
-	"a request in thousandths":       {onBoth, all(env(corev1.EnvVar{Name: "CPU", ValueFrom: ofResource("requests.cpu", "1m")}), requests("cpu", "0.0005")), hasEnv("CPU", "1")},
-	"services":                       {onBoth, func(*corev1.Pod) {}, both(hasEnv("KUBERNETES_SERVICE_HOST", "10.96.0.1"), hasEnv("DB_PORT_5432_TCP", "tcp://10.96.0.7:5432"))},
-	"no services":                    {onBoth, spec(func(s *corev1.PodSpec) { s.EnableServiceLinks = ptr.To(false) }), both(hasEnv("KUBERNETES_SERVICE_PORT", "443"), hasNoEnv("DB_SERVICE_HOST"))},
+	"all the pod's addresses":        {onECI, env(corev1.EnvVar{Name: "IPS", ValueFrom: fieldRef("status.podIPs")}), holds("addresses", map[string]string{"IPS": "status.podIP"}, func(g *group) any { return g.Containers[0].FromCloud })},
+	"the node's address":             {onBoth, env(corev1.EnvVar{Name: "IP", ValueFrom: fieldRef("status.hostIP")}, corev1.EnvVar{Name: "URL", Value: "http://$(IP):80"}), both(hasEnv("IP", settings.Node.InternalIP), hasEnv("URL", "http://"+settings.Node.InternalIP+":80"))},
+	"the node's addresses":           {onBoth, env(corev1.EnvVar{Name: "IPS", ValueFrom: fieldRef("status.hostIPs")}), hasEnv("IPS", settings.Node.InternalIP)},
+	"the node's own VSwitch":         {onECI, annotated("k8s.aliyun.com/eci-vswitch", "vsw-h"), anything},
+	"the node's own security group":  {onECI, annotated("k8s.aliyun.com/eci-security-group", "sg-1"), anything},
+	"bounded traffic": {onECI, func(p *corev1.Pod) {
+		p.Annotations = map[string]string{"kubernetes.io/ingress-bandwidth": "40M", "kubernetes.io/egress-bandwidth": "1Mi"}
+	}, says("traffic", func(g *group) string { return g.raw }, "IngressBandwidth=5000000&", "EgressBandwidth=131072&")},
+	"a mount below another": {onBoth, func(p *corev1.Pod) {
+		p.Spec.Volumes = []corev1.Volume{{Name: "v"}, {Name: "w"}}
+		p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "v", MountPath: "/data/"}, {Name: "w", MountPath: "/data/.cache"}}
+	}, anything},
+	"the pod's address":        {onECI, env(corev1.EnvVar{Name: "IP", ValueFrom: fieldRef("status.podIP")}), holds("address", map[string]string{"IP": "status.podIP"}, func(g *group) any { return g.Containers[0].FromCloud })},
+	"a limit that is not set":  {onECI, env(corev1.EnvVar{Name: "CPU", ValueFrom: ofResource("limits.cpu", "1")}, corev1.EnvVar{Name: "MEM", ValueFrom: ofResource("limits.memory", "1Mi")}), both(hasEnv("CPU", "2"), hasEnv("MEM", "4096"))},
+	"a request in thousandths": {onBoth, all(env(corev1.EnvVar{Name: "CPU", ValueFrom: ofResource("requests.cpu", "1m")}), requests("cpu", "0.0005")), hasEnv("CPU", "1")},
+	"services":                 {onBoth, func(*corev1.Pod) {}, both(hasEnv("KUBERNETES_SERVICE_HOST", "10.96.0.1"), hasEnv("DB_PORT_5432_TCP", "tcp://10.96.0.7:5432"))},
+	"no services":              {onBoth, spec(func(s *corev1.PodSpec) { s.EnableServiceLinks = ptr.To(false) }), both(hasEnv("KUBERNETES_SERVICE_PORT", "443"), hasNoEnv("DB_SERVICE_HOST"))},
 
 	"a script of several lines":    {onBoth, command("sh", "-c", "echo \"a b\" |\n  cat; echo $HOME ${X:-y} 100%"), runsAs("sh", "-c", "echo \"a b\" |\n  cat; echo $HOME ${X:-y} 100%")},
 	"an empty word":                {onBoth, command("printf", "%s", "", "x"), runsAs("printf", "%s", "", "x")},

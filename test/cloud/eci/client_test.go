@@ -38,16 +38,16 @@ func testOptions() Options {
 			{
 				ID: "cn-hangzhou", Zones: []string{"cn-hangzhou-h", "cn-hangzhou-i", "cn-hangzhou-j"},
 				VSwitches: []VSwitch{
-					{"vsw-h", "cn-hangzhou-h", "vpc-1", netip.MustParsePrefix("10.0.0.0/20")},
-					{"vsw-i", "cn-hangzhou-i", "vpc-1", netip.MustParsePrefix("10.0.16.0/20")},
-					{"vsw-tiny", "cn-hangzhou-j", "vpc-1", netip.MustParsePrefix("10.0.32.0/29")},
-					{"vsw-other", "cn-hangzhou-h", "vpc-2", netip.MustParsePrefix("10.9.0.0/20")},
+					{"vsw-h", "cn-hangzhou-h", "vpc-1", netip.MustParsePrefix("10.0.0.0/20"), 0},
+					{"vsw-i", "cn-hangzhou-i", "vpc-1", netip.MustParsePrefix("10.0.16.0/20"), 0},
+					{"vsw-tiny", "cn-hangzhou-j", "vpc-1", netip.MustParsePrefix("10.0.32.0/29"), 0},
+					{"vsw-other", "cn-hangzhou-h", "vpc-2", netip.MustParsePrefix("10.9.0.0/20"), 0},
 				},
 				SecurityGroups: []SecurityGroup{{"sg-1", "vpc-1"}, {"sg-2", "vpc-2"}},
 			},
 			{
 				ID: "ap-southeast-1", Zones: []string{"ap-southeast-1a"},
-				VSwitches: []VSwitch{{"vsw-sg", "ap-southeast-1a", "vpc-3", netip.MustParsePrefix("10.1.0.0/20")}},
+				VSwitches: []VSwitch{{"vsw-sg", "ap-southeast-1a", "vpc-3", netip.MustParsePrefix("10.1.0.0/20"), 0}},
 			},
 		},
 		Sim: sim.Config{Timing: sim.DefaultTiming()},

@@ -125,6 +125,11 @@ func (s *Server) newGroup(c *call) (*group, *apiError) {
 	if req.str("ScheduleStrategy") == "VSwitchRandom" {
 		subnets = shuffled(subnets)
 	}
+	if s.opts.FullVSwitchIsPassed && req.str("PrivateIpAddress") == "" {
+		if open := slices.DeleteFunc(slices.Clone(subnets), (*subnet).full); len(open) > 0 {
+			subnets = open
+		}
+	}
 	if err := s.checkExtras(req, candidates); err != nil {
 		return nil, err
 	}
@@ -135,7 +140,7 @@ func (s *Server) newGroup(c *call) (*group, *apiError) {
 	if s.opts.MaxCPU > 0 && s.usedCPU(region.ID)+g.size.cpu > s.opts.MaxCPU {
 		return nil, publishedRefusal(c.action, "QuotaExceeded", "The vCPU")
 	}
-	if err := g.takeAddress(c.action, subnets); err != nil {
+	if err := g.takeAddress(c.action); err != nil {
 		return nil, err
 	}
 	s.takeInternetAddress(g)
@@ -209,9 +214,8 @@ func (s *Server) findMachine(g *group, subnets []*subnet, sizes []candidate) (*s
 	return late, nil
 }
 
-// takeAddress gets the group's address from its vSwitch, or from the next one
-// in the same zone that has any left.
-func (g *group) takeAddress(action string, subnets []*subnet) *apiError {
+// takeAddress gets the group's address from its vSwitch.
+func (g *group) takeAddress(action string) *apiError {
 	if want := g.req.str("PrivateIpAddress"); want != "" {
 		ip, err := netip.ParseAddr(want)
 		if err != nil || !g.subnet.CIDR.Contains(ip) {
@@ -224,17 +228,12 @@ func (g *group) takeAddress(action string, subnets []*subnet) *apiError {
 		g.ip = ip
 		return nil
 	}
-	chosen := g.subnet
-	for _, n := range append([]*subnet{chosen}, subnets...) {
-		if n.ZoneID != chosen.ZoneID {
-			continue
-		}
-		if ip, ok := n.take(g.id); ok {
-			g.subnet, g.ip = n, ip
-			return nil
-		}
+	ip, ok := g.subnet.take(g.id)
+	if !ok {
+		return publishedRefusal(action, "InvalidVSwitchId.IpNotEnough")
 	}
-	return publishedRefusal(action, "InvalidVSwitchId.IpNotEnough")
+	g.ip = ip
+	return nil
 }
 
 func (s *Server) usedCPU(region string) float64 {

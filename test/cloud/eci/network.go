@@ -6,8 +6,10 @@ import (
 	"strings"
 )
 
-// subnet gives out the addresses of a vSwitch. The service keeps the first
-// address and the last three of each vSwitch for itself.
+// reservedAddresses of each vSwitch are the service's own: the first and the last three.
+const reservedAddresses = 4
+
+// subnet gives out the addresses of a vSwitch that are not reserved.
 type subnet struct {
 	VSwitch
 	used        map[netip.Addr]string // to the group's id
@@ -24,11 +26,17 @@ func newSubnet(v VSwitch) *subnet {
 	}
 	s.last = netip.AddrFrom4(b).Prev().Prev().Prev()
 	s.next = s.first
+	if all := 1<<(32-v.CIDR.Bits()) - reservedAddresses; s.Addresses == 0 || s.Addresses > all {
+		s.Addresses = all
+	}
 	return s
 }
 
 // take gives an address to a group; not ok if none is left.
 func (s *subnet) take(id string) (netip.Addr, bool) {
+	if s.full() {
+		return netip.Addr{}, false
+	}
 	start := s.next
 	for a := start; ; {
 		s.next = a.Next()
@@ -44,6 +52,9 @@ func (s *subnet) take(id string) (netip.Addr, bool) {
 		}
 	}
 }
+
+// full tells whether all addresses that are free for groups are taken.
+func (s *subnet) full() bool { return len(s.used) >= s.Addresses }
 
 func (s *subnet) release(a netip.Addr, id string) {
 	if s.used[a] == id {

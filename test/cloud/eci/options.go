@@ -32,6 +32,10 @@ type Options struct {
 	RememberRefusals bool
 	// EIPs are public addresses of the account that groups may be given, by their ids.
 	EIPs map[string]netip.Addr
+	// FullVSwitchIsPassed makes a request of several vSwitches go on to the next where one
+	// has no address left, as it does where one has no stock; whether the service does is
+	// not published.
+	FullVSwitchIsPassed bool
 	// MaxURL bounds a request's URL in bytes, as a proxy does; zero does not.
 	MaxURL int
 	// Rates throttles the account; the zero value does not.
@@ -98,6 +102,9 @@ type Region struct {
 type VSwitch struct {
 	ID, ZoneID, VpcID string
 	CIDR              netip.Prefix
+	// Addresses is how many addresses are free for groups, if fewer than CIDR has; the
+	// others are taken by other machines. Zero is all.
+	Addresses int
 }
 
 // SecurityGroup is one security group of a VPC. A group that names none gets

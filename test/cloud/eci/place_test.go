@@ -60,6 +60,22 @@ func TestE20Addresses(t *testing.T) {
 	c.refused(400, "InvalidParameter", "CreateContainerGroup", nginx("VSwitchId", "vsw-none")...)
 }
 
+// Whether a full vSwitch is passed over is a setting; how many addresses there are, too.
+func TestFullVSwitch(t *testing.T) {
+	for passes, want := range map[bool]string{false: "", true: "vsw-i"} {
+		c := newClient(t, func(o *Options) {
+			o.FullVSwitchIsPassed, o.Regions[0].VSwitches[0].Addresses = passes, 1
+		})
+		c.create("VSwitchId", "vsw-h")
+		if want == "" {
+			c.refused(403, "InvalidVSwitchId.IpNotEnough", "CreateContainerGroup", nginx("VSwitchId", "vsw-h,vsw-i")...)
+		} else if got := c.describe(c.create("VSwitchId", "vsw-h,vsw-i")).VSwitchID; got != want {
+			t.Errorf("the group is in %s, want %s", got, want)
+		}
+		c.refused(403, "InvalidVSwitchId.IpNotEnough", "CreateContainerGroup", nginx("VSwitchId", "vsw-h")...)
+	}
+}
+
 func TestE21Quota(t *testing.T) {
 	c := newClient(t, func(o *Options) { o.MaxCPU = 5 })
 	c.create()

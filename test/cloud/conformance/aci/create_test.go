@@ -107,10 +107,16 @@ func TestA06Schema(t *testing.T) {
 		s.create(t, path, s.definition(
 			set("Failed", "properties", "provisioningState"), set(object{"state": "Failed"}, "properties", "instanceView"),
 			set("another", "name"), set("/another/id", "id"), set("Another/type", "type"),
+			inContainer(object{"restartCount": 7}, "instanceView"),
+			set(object{"type": "Public", "ports": list{object{"port": 8080}}, "fqdn": "another.example"}, "properties", "ipAddress"),
 		))
 		got := s.call(t, http.MethodGet, path, nil).body
 		wantAt(t, got, "Succeeded", "properties", "provisioningState")
 		wantAt(t, got, "Running", "properties", "instanceView", "state")
+		wantAt(t, view(got), 0, "restartCount")
+		if name := at(got, "properties", "ipAddress").(object)["fqdn"]; name != nil {
+			t.Errorf("the address has the name %v, which the request gave it", name)
+		}
 		wantAt(t, got, "Microsoft.ContainerInstance/containerGroups", "type")
 		wantAt(t, got, path, "id")
 	})
