@@ -1,19 +1,24 @@
 package runc
 
 import (
+	"context"
 	"fmt"
-	"os/exec"
+
+	"github.com/autoburst/autoburst/test/debian"
 )
 
-// Programs are runc and busybox of this machine.
-func Programs() (Options, error) {
-	program, err := exec.LookPath("runc")
+// Programs gets runc and busybox from Debian's packages, unpacked below a folder of
+// the cache. The one library that runc needs is part of every Debian, as apt needs it.
+func Programs(ctx context.Context, cache string) (o Options, err error) {
+	tree, err := debian.Extract(ctx, cache, "runc", "busybox-static")
 	if err != nil {
-		return Options{}, fmt.Errorf("finding runc: %w", err)
+		return o, fmt.Errorf("runc: %w", err)
 	}
-	busybox, err := exec.LookPath("busybox")
-	if err != nil {
-		return Options{}, fmt.Errorf("finding busybox: %w", err)
+	if o.Program, err = tree.Program("runc"); err != nil {
+		return o, fmt.Errorf("runc: %w", err)
 	}
-	return Options{Program: program, Busybox: busybox}, nil
+	if o.Busybox, err = tree.Program("busybox"); err != nil {
+		return o, fmt.Errorf("runc: %w", err)
+	}
+	return o, nil
 }
