@@ -19,7 +19,14 @@ type Container struct {
 	// Command replaces the image's entry point and command, Args the latter.
 	Command, Args []string
 	// Env are NAME=VALUE; a later one of a name counts.
-	Env        []string
+	Env []string
+	Setting
+}
+
+// Setting is where and with which rights the process of a container runs. The zero
+// value is root's with the usual rights, without bounds.
+type Setting struct {
+	// WorkingDir is / if empty.
 	WorkingDir string
 	// User and Group are numbers; 0 is root.
 	User, Group uint32

@@ -279,6 +279,10 @@ func TestContainer(t *testing.T) {
 			container: with(shell("printf 'no licence' > /dev/termination-log; exit 2"), func(c *Container) { c.MessagePath = "/dev/termination-log" }),
 			ending:    Ending{ExitCode: 2, Message: "no licence"},
 		},
+		"the address": {
+			container: shell("httpd -p 10.1.2.3:8080 -h /etc; wget -q -O - http://web-0:8080/hostname; wget -q -O - http://localhost:8080/hostname 2>/dev/null || echo refused"),
+			want:      "web-0\nrefused\n",
+		},
 		"a shell without input ends": {container: Container{Image: "busybox"}},
 		"processes of its own":       {container: shell("echo $$; ls /proc | grep -c '^[0-9]'"), want: "1\n3\n"},
 	}
@@ -310,7 +314,7 @@ func TestNotStarted(t *testing.T) {
 		"no program": {Container{Image: "busybox", Command: []string{"python3"}}, `exec: "python3": executable file not found in $PATH`},
 		"no image":   {Container{Image: "postgres"}, `there is no image "postgres"`},
 		"a way out": {
-			Container{Image: "busybox", Mounts: []Mount{{Volume: "v", SubPath: "../../etc", Path: "/x"}}}, `the sub-path "../../etc" is not below its volume v`,
+			Container{Image: "busybox", Setting: Setting{Mounts: []Mount{{Volume: "v", SubPath: "../../etc", Path: "/x"}}}}, `the sub-path "../../etc" is not below its volume v`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -337,7 +341,7 @@ func TestSandbox(t *testing.T) {
 	m := Machine{Hostname: "pod", Volumes: []Volume{{Name: "shared"}}}
 	one, other := newSandbox(t, r, m), newSandbox(t, r, m)
 	mounts := []Mount{{Volume: "shared", Path: "/shared"}}
-	web, _ := start(t, one, Container{Image: "nginx:1.27", Mounts: mounts})
+	web, _ := start(t, one, Container{Image: "nginx:1.27", Setting: Setting{Mounts: mounts}})
 	serving := func(s *Sandbox) error {
 		client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: s.dialAny}, Timeout: time.Second}
 		resp, err := client.Get("http://127.0.0.1:80/")

@@ -15,7 +15,8 @@ import (
 
 // Machine is what the containers of a group have in common.
 type Machine struct {
-	// Hostname is the name of the machine, Address what it is known by in /etc/hosts.
+	// Hostname is the name of the machine, Address the IPv4 address at which its
+	// containers know it; nobody else reaches it there. Empty is none.
 	Hostname, Address string
 	// Hosts are further lines of /etc/hosts, Resolver is the text of
 	// /etc/resolv.conf.
@@ -74,7 +75,7 @@ func (r *Runtime) Sandbox(m Machine) (_ *Sandbox, err error) {
 	if err := s.write(); err != nil {
 		return nil, errors.Join(fmt.Errorf("making a sandbox: %w", err), os.RemoveAll(s.dir))
 	}
-	if s.network, err = newNetwork(); err != nil {
+	if s.network, err = newNetwork(m.Address); err != nil {
 		return nil, errors.Join(fmt.Errorf("making a sandbox: %w", err), os.RemoveAll(s.dir))
 	}
 	r.sandboxes[s] = true
