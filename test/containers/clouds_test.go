@@ -1,0 +1,168 @@
+package containers
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/autoburst/autoburst/test/cloud/sim"
+)
+
+const eciManifest = `
+apiVersion: v1
+kind: List
+items:
+- apiVersion: v1
+  kind: Pod
+  metadata: {name: guarded}
+  spec:
+    PINNED
+    hostname: guarded-0
+    hostAliases: [{ip: 10.9.9.9, hostnames: [db, db.local]}]
+    dnsPolicy: None
+    dnsConfig: {nameservers: [10.0.0.10], searches: [shop.svc], options: [{name: ndots, value: "5"}]}
+    volumes:
+    - {name: config, configMap: {name: settings, defaultMode: 0440, items: [{key: app.conf, path: deep/er/app.conf}, {key: level, path: run.sh, mode: 0755}]}}
+    - {name: scratch, emptyDir: {}}
+    containers:
+    - name: main
+      image: busybox
+      command: [sh, -c, "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
+      workingDir: /usr/share
+      securityContext: {readOnlyRootFilesystem: true, runAsNonRoot: true, runAsUser: 12345, capabilities: {add: [NET_ADMIN]}}
+      volumeMounts:
+      - {name: config, mountPath: /config}
+      - {name: config, mountPath: /etc/app.conf, subPath: deep/er/app.conf}
+      - {name: scratch, mountPath: /scratch}
+- {apiVersion: v1, kind: Pod, metadata: {name: root}, spec: {PINNED, containers: [{name: main, image: busybox, securityContext: {runAsNonRoot: true}}]}}
+- {apiVersion: v1, kind: Pod, metadata: {name: talkative}, spec: {PINNED, restartPolicy: Never, containers: [{name: main, image: busybox, command: [sh, -c, "printf 'no licence' > /tmp/why; exit 2"], terminationMessagePath: /tmp/why}]}}
+- apiVersion: v1
+  kind: Pod
+  metadata: {name: deaf}
+  spec:
+    PINNED
+    terminationGracePeriodSeconds: 4
+    containers:
+    - name: main
+      image: busybox
+      command: [sh, -c, "trap 'echo deaf to SIGTERM' TERM; while :; do sleep 0.1; done"]
+      lifecycle:
+        postStart: {exec: {command: [sh, -c, "echo started > /proc/1/fd/1"]}}
+        preStop: {exec: {command: [sh, -c, "echo stopping > /proc/1/fd/1; sleep 1"]}}
+`
+
+func testMoreOfECI(t *testing.T, ns string) {
+	kubectl(t, pin(eciManifest, eciNode), "--namespace="+ns, "apply", "-f", "-")
+	waitPod(t, ns, "guarded", "runs", running)
+	for what, test := range map[string]struct {
+		script, want string
+	}{
+		"modes":          {"stat -c '%a %n' /config/run.sh /config/deep/er/app.conf; cat /etc/app.conf 2>&1", "755 /config/run.sh\n440 /config/deep/er/app.conf\ncat: can't open '/etc/app.conf': Permission denied\n"},
+		"user":           {"id -u; pwd", "12345\n/usr/share\n"},
+		"read-only root": {"touch /tmp/x 2>/dev/null || echo refused; touch /scratch/x && echo written", "refused\nwritten\n"},
+		"capabilities":   {"grep CapBnd /proc/self/status", "CapBnd:\t00000000a80435fb\n"},
+		"name":           {"hostname; grep db /etc/hosts", "guarded-0\n10.9.9.9\tdb\tdb.local\n"},
+		"resolver":       {"cat /etc/resolv.conf", "nameserver 10.0.0.10\nsearch shop.svc\noptions ndots:5\n"},
+	} {
+		if got := execute(t, ns, "guarded", "sh", "-c", test.script); got != test.want {
+			t.Errorf("%s: %q, want %q", what, got, test.want)
+		}
+	}
+	p := waitPod(t, ns, "talkative", "has ended", ended)
+	if got := p.Status.ContainerStatuses[0].State.Terminated; got == nil || got.ExitCode != 2 || got.Message != "no licence" {
+		t.Errorf("the message of the container: %+v", got)
+	}
+	waitPod(t, ns, "root", "is kept from running as root", func(p *corev1.Pod) bool {
+		return len(p.Status.ContainerStatuses) == 1 && p.Status.ContainerStatuses[0].State.Waiting != nil &&
+			p.Status.ContainerStatuses[0].State.Waiting.Reason == "CreateContainerConfigError"
+	})
+	eventually(t, "the agent tells what a container uses", func(ctx context.Context) (bool, error) {
+		text, err := system.Kubectl(ctx, "", "get", "--raw", "/api/v1/nodes/"+eciNode+"/proxy/metrics/resource")
+		if err != nil {
+			return false, err
+		}
+		for line := range strings.Lines(text) {
+			var value float64
+			if strings.HasPrefix(line, "container_memory_working_set_bytes{") && strings.Contains(line, `pod="guarded"`) {
+				if _, err := fmt.Sscan(strings.Fields(line)[1], &value); err != nil {
+					return false, err
+				}
+				return value > 50<<10 && value < 14<<20, fmt.Errorf("it uses %g bytes", value)
+			}
+		}
+		return false, fmt.Errorf("it says nothing of the pod:\n%s", text)
+	})
+	testTermination(t, ns)
+}
+
+// A process that does not end is killed when the grace period is over; its hook ran
+// before.
+func testTermination(t *testing.T, ns string) {
+	p := waitPod(t, ns, "deaf", "runs", running)
+	group := groupOfPod(t, eciNode, p)
+	eventually(t, "the hook at the start has run", func(context.Context) (bool, error) {
+		return slices.Contains(lines(t, group), "started"), nil
+	})
+	begun := time.Now()
+	kubectl(t, "", "--namespace="+ns, "delete", "pod", "deaf", "--timeout=60s")
+	if took := time.Since(begun); took < 4*time.Second {
+		t.Errorf("a process that minds no SIGTERM was gone after %s, want its grace period of 4 s", took)
+	}
+	if got, want := lines(t, group), []string{"started", "stopping", "deaf to SIGTERM"}; !slices.Equal(got, want) {
+		t.Errorf("the container printed %q, want %q", got, want)
+	}
+	if c, _ := group.Snapshot().Container("main"); c.Current.ExitCode != 137 {
+		t.Errorf("the container ended with %+v, want 137", c.Current)
+	}
+}
+
+func lines(t *testing.T, group *sim.Group) []string {
+	t.Helper()
+	list, err := group.Logs("main", sim.LogOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, l := range list {
+		out = append(out, l.Text)
+	}
+	return out
+}
+
+const aciManifest = `
+apiVersion: v1
+kind: List
+items:
+- apiVersion: v1
+  kind: Pod
+  metadata: {name: guarded}
+  spec:
+    PINNED
+    restartPolicy: Never
+    containers:
+    - name: main
+      image: busybox
+      command: [sh, -c, "id -u; grep -e CapBnd -e NoNewPrivs /proc/self/status; cat /etc/resolv.conf"]
+      securityContext: {allowPrivilegeEscalation: false, runAsUser: 65534, capabilities: {drop: [ALL], add: [NET_BIND_SERVICE]}}
+- {apiVersion: v1, kind: Pod, metadata: {name: locked}, spec: {PINNED, restartPolicy: Never, containers: [{name: main, image: busybox, securityContext: {readOnlyRootFilesystem: true}}]}}
+`
+
+func testMoreOfACI(t *testing.T, ns string) {
+	kubectl(t, pin(aciManifest, aciNode), "--namespace="+ns, "apply", "-f", "-")
+	waitPod(t, ns, "guarded", "has ended", ended)
+	const want = "65534\nCapBnd:\t0000000000000400\nNoNewPrivs:\t1\nnameserver 168.63.129.16\n"
+	if got := kubectl(t, "", "--namespace="+ns, "logs", "guarded"); got != want {
+		t.Errorf("the container has %q, want %q", got, want)
+	}
+	p := waitPod(t, ns, "locked", "is refused", func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodFailed })
+	if !strings.Contains(p.Status.Message, "spec.containers[0].securityContext.readOnlyRootFilesystem") {
+		t.Errorf("the pod says %q, want it to name the field", p.Status.Message)
+	}
+	_ = metav1.ListOptions{}
+}
