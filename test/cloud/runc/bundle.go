@@ -39,7 +39,7 @@ type Setting struct {
 	CPU, CPULimit float64
 	Memory        int64
 	Mounts        []Mount
-	// Terminal gives the process a terminal, which the other end of its output is then.
+	// Terminal gives the process a terminal.
 	Terminal bool
 	// MessagePath is a file whose content says how the container ended; empty is none.
 	MessagePath string
@@ -108,24 +108,25 @@ func capabilities(add, drop []string) []string {
 const usualPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // writeBundle makes the folder from which runc runs a container: its configuration
-// and its root file system.
-func (s *Sandbox) writeBundle(dir, id string, c *Container) error {
+// and its root file system. It returns what is to be run.
+func (s *Sandbox) writeBundle(dir, id string, c *Container) (specs.Process, error) {
+	var none specs.Process
 	i, known := imageOf(c.Image)
 	if !known {
-		return fmt.Errorf("there is no image %q", c.Image)
+		return none, fmt.Errorf("there is no image %q", c.Image)
 	}
 	if err := s.runtime.makeRoot(filepath.Join(dir, "rootfs"), i); err != nil {
-		return err
+		return none, err
 	}
 	if err := os.WriteFile(filepath.Join(dir, messageFile), nil, 0o666); err != nil {
-		return err
+		return none, err
 	}
 	if err := os.Chmod(filepath.Join(dir, messageFile), 0o666); err != nil {
-		return err
+		return none, err
 	}
 	mounts, err := s.mounts(dir, c)
 	if err != nil {
-		return err
+		return none, err
 	}
 	set := capabilities(c.AddCapabilities, c.DropCapabilities)
 	workingDir := c.WorkingDir
@@ -163,9 +164,9 @@ func (s *Sandbox) writeBundle(dir, id string, c *Container) error {
 	}
 	text, err := json.Marshal(spec)
 	if err != nil {
-		return err
+		return none, err
 	}
-	return os.WriteFile(filepath.Join(dir, "config.json"), text, 0o600)
+	return *spec.Process, os.WriteFile(filepath.Join(dir, "config.json"), text, 0o600)
 }
 
 // environment keeps the last variable of each name.

@@ -1,86 +1,84 @@
 package runc
 
 import (
+	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync/atomic"
-	"syscall"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
 // Command is a program beside the first process of a container, with the same
-// environment, folder, user and rights. Give it input and output, call Start and Wait.
+// environment, folder, user and rights. Start it, in either way, and Wait.
 type Command struct {
-	// Client is runc's process, whose input and output are the command's.
-	Client  *exec.Cmd
 	process *Process
-	pid     string // the file with the number of the command's process
-	log     string
-	ended   chan struct{}
-	err     error
+	args    []string
+	dir     string // of its files
+	started *os.Process
 }
 
 // commands counts those that were ever made, to tell their files apart.
 var commands atomic.Int64
 
-// Command prepares a program. With a terminal, the client's input and output must
-// be one, of which runc makes the command's own.
-func (p *Process) Command(args []string, terminal bool) *Command {
-	at := filepath.Join(p.dir, "exec-"+strconv.FormatInt(commands.Add(1), 10))
-	c := &Command{process: p, pid: at + "." + pidFile, log: at + "." + logFile, ended: make(chan struct{})}
-	words := []string{"--root", p.sandbox.runtime.state(), "--log", c.log, "--log-format", "json", "exec", "--pid-file", c.pid}
-	if terminal {
-		words = append(words, "--tty", "--env", "TERM=xterm")
-	}
-	words = append(append(words, p.id), args...)
-	c.Client = exec.Command(p.sandbox.runtime.program, words...)
-	return c
+// Command prepares a program.
+func (p *Process) Command(args []string) *Command {
+	return &Command{process: p, args: args, dir: filepath.Join(p.dir, "exec-"+strconv.FormatInt(commands.Add(1), 10))}
 }
 
-// Start returns when the command runs, or has run, or an error that is an
-// ErrNotStarted if it cannot.
-func (c *Command) Start() error {
-	if err := c.Client.Start(); err != nil {
-		return err
-	}
-	go func() {
-		c.err = c.Client.Wait()
-		close(c.ended)
-	}()
-	if awaitPid(c.pid, c.ended) == 0 {
-		defer c.forget()
-		return fmt.Errorf("%w: %s", ErrNotStarted, complaint(c.log))
-	}
-	return nil
+// Start returns when the command runs, or an error that is an ErrNotStarted if it
+// cannot. Without in its input is empty, without out nobody sees its output.
+func (c *Command) Start(in, out *os.File) error {
+	_, err := c.start(nil, in, out)
+	return err
 }
 
-// Wait returns when the command has ended: nil if with 0, otherwise an
-// *exec.ExitError, whose code is 128 and the signal for one that a signal has ended.
-func (c *Command) Wait() error {
-	<-c.ended
-	c.forget()
-	return c.err
+// StartTerminal starts the command in a terminal of that size and returns our end of
+// it, which is to be closed.
+func (c *Command) StartTerminal(rows, columns uint16) (*os.File, error) {
+	return c.start(&specs.Box{Height: uint(rows), Width: uint(columns)}, nil, nil)
 }
 
-// Ended is closed when the command has ended.
-func (c *Command) Ended() <-chan struct{} { return c.ended }
-
-// Kill ends the command, if it runs.
-func (c *Command) Kill() {
-	select {
-	case <-c.ended:
-		return
-	default:
+func (c *Command) start(size *specs.Box, in, out *os.File) (terminal *os.File, err error) {
+	p := c.process
+	// Not below the container's folder when that has gone with it.
+	if err := os.Mkdir(c.dir, 0o700); err != nil {
+		return nil, errors.Join(ErrNotStarted, errors.New("container "+p.id+" has ended"))
 	}
-	// runc waits for the process, so that its number is not another's meanwhile.
-	if pid := number(content(c.pid)); pid > 0 {
-		_ = syscall.Kill(int(pid), syscall.SIGKILL)
-		return
+	spec := p.spec
+	spec.Args, spec.Terminal, spec.ConsoleSize = c.args, size != nil, size
+	if spec.Terminal {
+		spec.Env = environment(append(slices.Clone(spec.Env), "TERM=xterm"))
 	}
-	_ = c.Client.Process.Kill()
+	text, err := json.Marshal(spec)
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(c.dir, "process.json")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		return nil, err
+	}
+	l := launch{
+		runtime: p.sandbox.runtime, dir: c.dir, terminal: spec.Terminal, in: in, out: out,
+		words: []string{"exec", "--process", file}, id: p.id,
+	}
+	c.started, terminal, err = l.run()
+	_ = os.RemoveAll(c.dir) // with the container's folder at the latest
+	return terminal, err
 }
 
-func (c *Command) forget() { _ = errors.Join(os.Remove(c.pid), os.Remove(c.log)) }
+// Wait returns when the command has ended: its exit code, which is 128 and the signal
+// for one that a signal has ended.
+func (c *Command) Wait() (int, error) {
+	state, err := c.started.Wait()
+	if err != nil {
+		return 0, err
+	}
+	return exitCode(state), nil
+}
+
+// Kill ends the command, which has been started. It may have ended.
+func (c *Command) Kill() { _ = c.started.Kill() }

@@ -9,10 +9,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // Files of a container's folder.
@@ -31,7 +33,9 @@ type Process struct {
 	sandbox *Sandbox
 	id, dir string
 	cgroup  string
+	spec    specs.Process
 	started *os.Process // the first process of the container
+	output  *os.File
 	done    chan struct{}
 	ending  Ending // once done is closed
 }
@@ -47,9 +51,9 @@ type Ending struct {
 	Message string
 }
 
-// Start runs a container, whose output goes to out, or whose terminal out is. It
-// returns when the process runs, or an error that is an ErrNotStarted if it cannot.
-func (s *Sandbox) Start(c Container, out *os.File) (_ *Process, err error) {
+// Start runs a container. It returns when the process runs, or an error that is an
+// ErrNotStarted if it cannot.
+func (s *Sandbox) Start(c Container) (_ *Process, err error) {
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
@@ -66,33 +70,29 @@ func (s *Sandbox) Start(c Container, out *os.File) (_ *Process, err error) {
 	p := &Process{
 		sandbox: s, id: id, dir: filepath.Join(s.dir, id), cgroup: s.runtime.group + "/" + id, done: make(chan struct{}),
 	}
-	if err := s.writeBundle(p.dir, id, &c); err != nil {
+	if p.spec, err = s.writeBundle(p.dir, id, &c); err != nil {
 		return nil, errors.Join(fmt.Errorf("starting container %s: %w", c.Name, err), os.RemoveAll(p.dir))
 	}
-	// What has ended stays until its control group has been read.
-	cmd := s.runtime.command(p.dir, "run", "--keep", "--no-new-keyring", "--pid-file", filepath.Join(p.dir, pidFile), "--bundle", p.dir, id)
-	cmd.Stdout, cmd.Stderr = out, out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if c.Terminal {
-		cmd.Stdin, cmd.SysProcAttr = out, &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	l := launch{runtime: s.runtime, dir: p.dir, terminal: c.Terminal, words: []string{"run", "--no-new-keyring", "--bundle", p.dir}, id: id}
+	if !c.Terminal {
+		var in *os.File
+		if p.output, in, err = os.Pipe(); err != nil {
+			return nil, errors.Join(err, os.RemoveAll(p.dir))
+		}
+		l.out = in
+		defer in.Close()
 	}
-	if err := cmd.Start(); err != nil {
-		return nil, errors.Join(fmt.Errorf("starting container %s: %w", c.Name, err), os.RemoveAll(p.dir))
+	process, terminal, err := l.run()
+	if terminal != nil {
+		p.output = terminal
 	}
-	ended := make(chan struct{})
-	go func() {
-		_ = cmd.Wait() // the state says it
-		close(ended)
-	}()
-	pid := awaitPid(filepath.Join(p.dir, pidFile), ended)
-	if pid == 0 {
-		err := fmt.Errorf("%w: %s", ErrNotStarted, p.complaint())
+	if err != nil {
+		if p.output != nil {
+			p.output.Close()
+		}
 		return nil, errors.Join(err, p.remove())
 	}
-	// The process is held by a descriptor: its number may soon be another's.
-	if p.started, err = os.FindProcess(pid); err != nil {
-		return nil, errors.Join(err, p.remove())
-	}
+	p.started = process
 	s.mu.Lock()
 	s.running[p] = true
 	closed := s.closed
@@ -102,49 +102,73 @@ func (s *Sandbox) Start(c Container, out *os.File) (_ *Process, err error) {
 	}
 	go func() {
 		defer s.pending.Done()
-		<-ended
-		p.finish(cmd.ProcessState)
+		p.finish()
 	}()
 	return p, nil
 }
+
+// launch is a call of runc that starts a program and leaves it to us: runc ends, and the
+// program is our child, as Runtime has asked for orphans.
+type launch struct {
+	runtime  *Runtime
+	dir      string // of the files of this call
+	words    []string
+	id       string
+	terminal bool
+	in, out  *os.File
+}
+
+// run returns the program's first process and, if it has one, our end of its terminal.
+func (l *launch) run() (process *os.Process, terminal *os.File, err error) {
+	pid := filepath.Join(l.dir, pidFile)
+	words := append(l.words, "--detach", "--pid-file", pid)
+	var socket *console
+	if l.terminal {
+		if socket, err = newConsole(l.dir); err != nil {
+			return nil, nil, err
+		}
+		defer socket.close()
+		words = append(words, "--console-socket", socket.path())
+	}
+	cmd := l.runtime.command(l.dir, append(words, l.id)...)
+	if l.in != nil {
+		cmd.Stdin = l.in
+	}
+	if l.out != nil {
+		cmd.Stdout, cmd.Stderr = l.out, l.out
+	}
+	// A signal from the keyboard is not for containers.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Run(); err != nil {
+		return nil, nil, fmt.Errorf("%w: %s", ErrNotStarted, complaint(filepath.Join(l.dir, logFile), err))
+	}
+	// From here on the number is that of our child, which nobody else waits for.
+	if process, err = os.FindProcess(int(number(content(pid)))); err != nil {
+		return nil, nil, err
+	}
+	if socket != nil {
+		if terminal, err = socket.receive(); err != nil {
+			_ = process.Kill()
+			_, _ = process.Wait()
+			return nil, nil, err
+		}
+	}
+	return process, terminal, nil
+}
+
+// adopt makes this process the parent of the orphans among its descendants, which
+// containers and the commands in them are.
+func adopt() error { return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }
 
 // command is a call of runc, which complains to a log in the folder too.
 func (r *Runtime) command(dir string, args ...string) *exec.Cmd {
 	return exec.Command(r.program, append([]string{"--root", r.state(), "--log", filepath.Join(dir, logFile), "--log-format", "json"}, args...)...)
 }
 
-// awaitPid waits for a file with the number of a process that runs; 0 if the program
-// that would write it has ended without.
-func awaitPid(file string, ended <-chan struct{}) int {
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for over := false; ; {
-		// It appears with its content.
-		if text, err := os.ReadFile(file); err == nil {
-			pid, _ := strconv.Atoi(strings.TrimSpace(string(text)))
-			return pid
-		}
-		if over {
-			return 0
-		}
-		select {
-		case <-tick.C:
-		case <-ended:
-			over = true // it may have been written just before
-		}
-	}
-}
-
-// complaint is the last thing that runc has logged.
-func (p *Process) complaint() string { return complaint(filepath.Join(p.dir, logFile)) }
-
-func complaint(file string) string {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return err.Error()
-	}
-	last := ""
-	for line := range strings.Lines(string(text)) {
+// complaint is the last error that runc has logged, or otherwise how it ended.
+func complaint(file string, otherwise error) string {
+	last := otherwise.Error()
+	for line := range strings.Lines(content(file)) {
 		var entry struct{ Level, Msg string }
 		if json.Unmarshal([]byte(line), &entry) == nil && (entry.Level == "error" || entry.Level == "fatal") {
 			last = entry.Msg
@@ -153,11 +177,12 @@ func complaint(file string) string {
 	return last
 }
 
-// finish notes how the container ended and removes it.
-func (p *Process) finish(state *os.ProcessState) {
-	e := Ending{ExitCode: state.ExitCode(), OutOfMemory: p.sandbox.runtime.cgroups.outOfMemory(p.cgroup) > 0}
-	if w, ok := state.Sys().(syscall.WaitStatus); ok && w.Signaled() {
-		e.ExitCode = 128 + int(w.Signal())
+// finish waits for the end of the container, notes how it ended and removes it.
+func (p *Process) finish() {
+	state, err := p.started.Wait()
+	e := Ending{ExitCode: -1, OutOfMemory: p.sandbox.runtime.cgroups.outOfMemory(p.cgroup) > 0}
+	if err == nil {
+		e.ExitCode = exitCode(state)
 	}
 	if text, err := os.ReadFile(filepath.Join(p.dir, messageFile)); err == nil {
 		e.Message = string(text[:min(len(text), maxMessage)])
@@ -170,6 +195,14 @@ func (p *Process) finish(state *os.ProcessState) {
 	p.sandbox.mu.Unlock()
 }
 
+// exitCode is 128 and the signal for a process that one has ended.
+func exitCode(state *os.ProcessState) int {
+	if w, ok := state.Sys().(syscall.WaitStatus); ok && w.Signaled() {
+		return 128 + int(w.Signal())
+	}
+	return state.ExitCode()
+}
+
 // maxMessage bounds a termination message, as the kubelet does.
 const maxMessage = 4096
 
@@ -180,6 +213,10 @@ func (p *Process) remove() error {
 	_ = p.sandbox.runtime.command(p.dir, "delete", "--force", p.id).Run()
 	return errors.Join(p.sandbox.runtime.cgroups.end(p.cgroup), os.RemoveAll(p.dir))
 }
+
+// Output is what the container prints, or our end of its terminal. Whoever started it
+// reads and closes it.
+func (p *Process) Output() *os.File { return p.output }
 
 // Done is closed when the container has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }

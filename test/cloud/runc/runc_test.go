@@ -46,7 +46,7 @@ func beKilled(dir string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.Start(shell("sleep 601 & sleep 602"), os.Stderr); err != nil {
+	if _, err := s.Start(shell("sleep 601 & sleep 602")); err != nil {
 		return err
 	}
 	fmt.Println("running", r.dir, r.group)
@@ -159,20 +159,14 @@ func newSandbox(t *testing.T, r *Runtime, m Machine) *Sandbox {
 // start starts a container and returns what reads its output to the end.
 func start(t *testing.T, s *Sandbox, c Container) (*Process, func() string) {
 	t.Helper()
-	out, in, err := os.Pipe()
+	p, err := s.Start(c)
 	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := s.Start(c, in)
-	in.Close()
-	if err != nil {
-		out.Close()
 		t.Fatal(err)
 	}
 	text := make(chan string, 1)
 	go func() {
-		b, _ := io.ReadAll(out)
-		out.Close()
+		b, _ := io.ReadAll(p.Output()) // a terminal ends with an error
+		p.Output().Close()
 		text <- string(b)
 	}()
 	return p, func() string { return <-text }
@@ -220,8 +214,8 @@ func TestContainer(t *testing.T) {
 		want      string
 		ending    Ending
 	}{
-		"exit code":       {container: shell("echo out; exit 7"), want: "out\n", ending: Ending{ExitCode: 7}},
-		"ended by signal": {container: shell("(sleep 0.1; kill -9 $$) & kill -TERM $$; exec sh -c 'kill -TERM $$; exit 3'"), ending: Ending{ExitCode: 3}},
+		"exit code":         {container: shell("echo out; echo err >&2; exit 7"), want: "out\nerr\n", ending: Ending{ExitCode: 7}},
+		"signals to itself": {container: shell("kill -TERM $$; kill -KILL $$; exit 3"), ending: Ending{ExitCode: 3}},
 		"command and arguments": {
 			container: Container{Image: "registry.example/x/busybox:1.36", Command: []string{"echo", "a  b"}, Args: []string{`"c"`, "$X"}},
 			want:      "a  b \"c\" $X\n",
@@ -248,7 +242,7 @@ func TestContainer(t *testing.T) {
 			}),
 			want: "p/data\n",
 		},
-		"both outputs": {container: shell("echo err >&2"), want: "err\n"},
+		"a terminal": {container: with(shell("tty"), func(c *Container) { c.Terminal = true }), want: "/dev/pts/0\r\n"},
 		"user": {
 			container: with(shell("id -u; id -g; cat /config/deep/secret 2>/dev/null || echo denied"), func(c *Container) {
 				c.User, c.Group, c.Mounts = 1000, 3000, volumes
@@ -284,7 +278,7 @@ func TestContainer(t *testing.T) {
 			want:      "web-0\nrefused\n",
 		},
 		"a shell without input ends": {container: Container{Image: "busybox"}},
-		"processes of its own":       {container: shell("echo $$; ls /proc | grep -c '^[0-9]'"), want: "1\n3\n"},
+		"processes of its own":       {container: shell("echo $$; set -- /proc/[0-9]*; echo $#"), want: "1\n1\n"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -302,11 +296,6 @@ func TestContainer(t *testing.T) {
 func TestNotStarted(t *testing.T) {
 	r := newRuntime(t)
 	s := newSandbox(t, r, Machine{Hostname: "x"})
-	nothing, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nothing.Close()
 	for name, test := range map[string]struct {
 		container Container
 		want      string
@@ -318,7 +307,7 @@ func TestNotStarted(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := s.Start(test.container, nothing)
+			_, err := s.Start(test.container)
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("error %v, want %s", err, test.want)
 			}
@@ -327,7 +316,7 @@ func TestNotStarted(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
-	if _, err := s.Start(shell("true"), nothing); !errors.Is(err, ErrNotStarted) {
+	if _, err := s.Start(shell("true")); !errors.Is(err, ErrNotStarted) {
 		t.Errorf("in a closed sandbox: %v", err)
 	}
 	if _, err := r.Sandbox(Machine{Volumes: []Volume{{Name: "v", Files: []File{{Path: "../x"}}}}}); err == nil {
@@ -419,49 +408,74 @@ func TestSignals(t *testing.T) {
 }
 
 func probe(p *Process, args ...string) error {
-	c := p.Command(args, false)
-	if err := c.Start(); err != nil {
+	c := p.Command(args)
+	if err := c.Start(nil, nil); err != nil {
 		return err
 	}
-	return c.Wait()
+	if code, err := c.Wait(); code != 0 || err != nil {
+		return fmt.Errorf("exit code %d, %w", code, err)
+	}
+	return nil
 }
 
 func TestCommand(t *testing.T) {
 	s := newSandbox(t, newRuntime(t), Machine{Hostname: "x"})
 	p, _ := start(t, s, with(shell("cd /tmp; exec sleep 600"), func(c *Container) { c.Env, c.User, c.WorkingDir = []string{"A=b c"}, 7, "/var" }))
-	c := p.Command([]string{"sh", "-c", `read x; echo "$x|$A|$1"; id -u; pwd; exit 5`, "sh", " two  words"}, false)
-	var out strings.Builder
-	c.Client.Stdin, c.Client.Stdout = strings.NewReader("input\n"), &out
-	if err := c.Start(); err != nil {
+
+	c := p.Command([]string{"sh", "-c", `read x; echo "$x|$A|$1"; id -u; pwd; echo last >&2; exit 5`, "sh", " two  words"})
+	theirIn, in, errIn := os.Pipe()
+	out, theirOut, errOut := os.Pipe()
+	if err := errors.Join(errIn, errOut); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Wait(); err == nil || err.Error() != "exit status 5" || out.String() != "input|b c| two  words\n7\n/var\n" {
-		t.Errorf("it printed %q and ended with %v", out.String(), err)
+	if err := c.Start(theirIn, theirOut); err != nil {
+		t.Fatal(err)
 	}
+	_ = errors.Join(theirIn.Close(), theirOut.Close())
+	_, _ = io.WriteString(in, "input\n")
+	printed, err := io.ReadAll(out)
+	_ = errors.Join(in.Close(), out.Close())
+	if code, errWait := c.Wait(); code != 5 || errWait != nil || err != nil || string(printed) != "input|b c| two  words\n7\n/var\nlast\n" {
+		t.Errorf("it printed %q and ended with %d, %v, %v", printed, code, errWait, err)
+	}
+
+	c = p.Command([]string{"sh", "-c", "tty; stty size; echo $TERM; read x; echo got $x"})
+	terminal, err := c.StartTerminal(33, 77)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.WriteString(terminal, "it\r")
+	screen, _ := io.ReadAll(terminal) // ends with an error
+	terminal.Close()
+	code, err := c.Wait()
+	// The terminal prints the input again, at whatever time it comes.
+	if got := strings.Replace(string(screen), "it\r\n", "", 1); code != 0 || err != nil || got != "/dev/pts/0\r\n33 77\r\nxterm\r\ngot it\r\n" {
+		t.Errorf("the screen says %q, code %d, %v", screen, code, err)
+	}
+
 	if err := probe(p, "vim"); !errors.Is(err, ErrNotStarted) || !strings.Contains(err.Error(), `exec: "vim": executable file not found in $PATH`) {
 		t.Errorf("a program that is not there: %v", err)
 	}
-	long := p.Command([]string{"sleep", "600"}, false)
-	if err := long.Start(); err != nil {
-		t.Fatal(err)
-	}
-	long.Kill()
-	await(t, long.Ended())
-	if err := long.Wait(); err == nil {
-		t.Error("a killed command succeeded")
-	}
+	killed(t, p, "the command", (*Command).Kill)
 	if err := probe(p, "true"); err != nil {
 		t.Errorf("the container has ended with a command: %v", err)
 	}
-	last := p.Command([]string{"sleep", "600"}, false)
-	if err := last.Start(); err != nil {
-		t.Fatal(err)
-	}
-	p.Kill()
-	await(t, last.Ended())
-	_ = last.Wait()
+	killed(t, p, "the container", func(*Command) { p.Kill() })
 	await(t, p.Done())
 	if err := probe(p, "true"); !errors.Is(err, ErrNotStarted) {
 		t.Errorf("in a container that has ended: %v", err)
+	}
+}
+
+// killed checks that a command ends with what is killed.
+func killed(t *testing.T, p *Process, what string, kill func(*Command)) {
+	t.Helper()
+	c := p.Command([]string{"sleep", "600"})
+	if err := c.Start(nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	kill(c)
+	if code, err := c.Wait(); code != 137 || err != nil {
+		t.Errorf("when %s was killed, the command ended with %d, %v", what, code, err)
 	}
 }

@@ -41,7 +41,8 @@ type Runtime struct {
 var runtimes atomic.Int64
 
 // New prepares to run containers and ends what processes that are gone have left of
-// theirs. It needs root.
+// theirs. It needs root, and makes this process the parent of all orphans among its
+// descendants, as containers are children of it that runc has left.
 func New(o Options) (*Runtime, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("runc: containers need root")
@@ -52,6 +53,9 @@ func New(o Options) (*Runtime, error) {
 	}
 	if o.Dir == "" {
 		o.Dir = filepath.Join(os.TempDir(), parent)
+	}
+	if err := adopt(); err != nil {
+		return nil, fmt.Errorf("runc: %w", err)
 	}
 	self, err := self()
 	if err != nil {

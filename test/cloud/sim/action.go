@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
@@ -9,11 +8,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
-	"syscall"
 	"time"
 )
 
@@ -58,7 +56,7 @@ func (g *Group) action(c *container, a Action) func(context.Context) error {
 	case c.process == nil:
 		return nil
 	case len(a.Exec) > 0:
-		cmd, err := c.process.command(a.Exec, false)
+		cmd, err := c.process.command(a.Exec)
 		if err != nil {
 			if contained {
 				return func(context.Context) error { return err }
@@ -115,41 +113,39 @@ func (f *Fleet) context(timeout time.Duration) (context.Context, context.CancelF
 	return ctx, cancel
 }
 
-// runToEnd runs a command, and kills it when the context ends.
-func runToEnd(ctx context.Context, c *command) error {
-	var output lockedBuffer
-	c.client.Stdout, c.client.Stderr = &output, &output
-	c.client.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	c.client.WaitDelay = time.Second // a process that left the group could hold the pipe open
-	if err := c.start(); err != nil {
+// runToEnd runs a command, and kills it when the context ends. An error tells what it
+// has printed.
+func runToEnd(ctx context.Context, c command) error {
+	out, theirs, err := os.Pipe()
+	if err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, c.kill)
-	err := c.wait()
-	stop()
+	defer out.Close()
+	err = c.start(nil, theirs)
+	theirs.Close()
 	if err != nil {
-		return fmt.Errorf("%w: %s", err, strings.TrimSpace(output.String()))
+		return err
+	}
+	printed := make(chan string, 1)
+	go func() {
+		text, _ := io.ReadAll(io.LimitReader(out, maxPrinted)) // what was printed until then
+		_, _ = io.Copy(io.Discard, out)
+		printed <- strings.TrimSpace(string(text))
+	}()
+	stop := context.AfterFunc(ctx, c.kill)
+	err = c.wait()
+	stop()
+	// A process that left its group could hold the pipe open.
+	_ = out.SetReadDeadline(time.Now().Add(time.Second))
+	text := <-printed
+	if err != nil {
+		return fmt.Errorf("%w: %s", err, text)
 	}
 	return nil
 }
 
-// lockedBuffer is what a command has printed so far.
-type lockedBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
+// maxPrinted bounds what is kept of a command's output, as the kubelet does.
+const maxPrinted = 10 << 10
 
 // get is an HTTP probe of the kubelet.
 func (p *contained) get(ctx context.Context, a HTTPAction) error {

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"time"
@@ -17,14 +18,29 @@ func (p *contained) kill()      { p.run.Kill() }
 
 func (p *contained) usage() (time.Duration, int64) { return p.run.Usage() }
 
-func (p *contained) command(args []string, terminal bool) (*command, error) {
-	c := p.run.Command(args, terminal)
-	c.Client.Env = os.Environ()
-	return &command{
-		client: c.Client, wait: c.Wait, kill: c.Kill,
-		start: func() error { return said(c.Start()) },
-	}, nil
+func (p *contained) command(args []string) (command, error) {
+	return containedCommand{p.run.Command(args)}, nil
 }
+
+// containedCommand is a program in a container.
+type containedCommand struct{ run *runc.Command }
+
+func (c containedCommand) start(in, out *os.File) error { return said(c.run.Start(in, out)) }
+
+func (c containedCommand) startInTerminal(size TerminalSize) (*os.File, error) {
+	terminal, err := c.run.StartTerminal(size.Rows, size.Columns)
+	return terminal, said(err)
+}
+
+func (c containedCommand) wait() error {
+	code, err := c.run.Wait()
+	if err == nil && code != 0 {
+		err = fmt.Errorf("exit status %d", code)
+	}
+	return err
+}
+
+func (c containedCommand) kill() { c.run.Kill() }
 
 // runtimeError is what the container runtime says of a program that it cannot start.
 type runtimeError struct{ text string }
@@ -90,7 +106,7 @@ func (g *Group) startContainer(now time.Time, c *container) {
 	g.fleet.wg.Add(1)
 	go func() {
 		defer g.fleet.wg.Done()
-		process, output, err := startIn(machine, spec)
+		process, err := machine.Start(spec)
 		g.lock()
 		defer g.unlock()
 		now := g.fleet.clock.Now()
@@ -100,9 +116,9 @@ func (g *Group) startContainer(now time.Time, c *container) {
 		case err != nil:
 		case g.abandoned || g.era != era || c.dismissed:
 			process.Kill()
-			output.Close()
+			process.Output().Close()
 		default:
-			g.began(now, c, process, output)
+			g.began(now, c, process)
 		}
 	}()
 }
@@ -116,32 +132,11 @@ func runcContainer(c Container) runc.Container {
 	return out
 }
 
-// usualTerminal is the size of a container's terminal, as long as nobody looks at it.
-var usualTerminal = TerminalSize{Rows: 24, Columns: 80}
-
-// startIn starts a container and returns what it prints.
-func startIn(machine *runc.Sandbox, c runc.Container) (_ *runc.Process, output *os.File, err error) {
-	var theirs *os.File
-	if c.Terminal {
-		output, theirs, err = OpenTerminal(usualTerminal)
-	} else {
-		output, theirs, err = os.Pipe()
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	defer theirs.Close()
-	process, err := machine.Start(c, theirs)
-	if err != nil {
-		output.Close()
-		return nil, nil, err
-	}
-	return process, output, nil
-}
-
 // notStarted ends a container that could not be started, as containerd does.
 func (g *Group) notStarted(now time.Time, c *container, err error) {
-	message := "failed to create containerd task: failed to create shim task: OCI runtime create failed: " + said(err).Error() + ": unknown"
+	// containerd calls another command of runc, which says the same.
+	words := strings.Replace(said(err).Error(), "runc run failed", "runc create failed", 1)
+	message := "failed to create containerd task: failed to create shim task: OCI runtime create failed: " + words + ": unknown"
 	g.event(now, Warning, "Failed", "Error: "+message, c.spec.Name)
 	c.begin(now, g.fleet.cfg.MaxLogBytes)
 	g.appStarted(now, c)
@@ -150,7 +145,7 @@ func (g *Group) notStarted(now time.Time, c *container, err error) {
 }
 
 // began is the start of a container whose process runs.
-func (g *Group) began(now time.Time, c *container, process *runc.Process, output *os.File) {
+func (g *Group) began(now time.Time, c *container, process *runc.Process) {
 	in := &contained{process}
 	c.process = in
 	g.run(now, c)
@@ -159,11 +154,11 @@ func (g *Group) began(now time.Time, c *container, process *runc.Process, output
 	go func() {
 		defer g.fleet.wg.Done()
 		defer close(read)
-		g.copyOutput(logs, output)
+		g.copyOutput(logs, process.Output())
 	}()
 	go func() {
 		defer g.fleet.wg.Done()
-		g.waitContained(c, in, output, read)
+		g.waitContained(c, in, read)
 	}()
 	if hook := c.spec.PostStart; hook != nil && !c.init {
 		g.postStart(c, *hook)
@@ -172,8 +167,9 @@ func (g *Group) began(now time.Time, c *container, process *runc.Process, output
 
 // waitContained waits for the process and reports its end to the group once its output
 // is read.
-func (g *Group) waitContained(c *container, in *contained, output *os.File, read <-chan struct{}) {
+func (g *Group) waitContained(c *container, in *contained, read <-chan struct{}) {
 	<-in.run.Done()
+	output := in.run.Output()
 	_ = output.SetReadDeadline(time.Now().Add(time.Second))
 	<-read
 	output.Close()

@@ -28,7 +28,7 @@ type TerminalSize struct{ Rows, Columns uint16 }
 
 // Session is a command that runs in a container. Close it.
 type Session struct {
-	command *command
+	command command
 	out, in *os.File // the same for a terminal; in is nil without an input
 	ended   chan struct{}
 }
@@ -77,7 +77,7 @@ func (g *Group) prepareExec(name string, o ExecOptions) (*Session, error) {
 	case c.process == nil || g.abandoned:
 		return nil, fmt.Errorf("exec: %q: %w", o.Command[0], ErrNoProgram)
 	}
-	command, err := c.process.command(o.Command, o.Terminal != nil)
+	command, err := c.process.command(o.Command)
 	if err != nil {
 		return nil, fmt.Errorf("exec: %w", err)
 	}
@@ -113,34 +113,22 @@ func (s *Session) startWithPipes(stdin bool) (err error) {
 		return err
 	}
 	s.out, theirs = out, append(theirs, output)
-	s.command.client.Stdout, s.command.client.Stderr = output, output
+	var input *os.File
 	if stdin {
-		input, in, err := os.Pipe()
-		if err != nil {
+		if input, s.in, err = os.Pipe(); err != nil {
 			return err
 		}
-		s.in, theirs = in, append(theirs, input)
-		s.command.client.Stdin = input
+		theirs = append(theirs, input)
 	}
-	s.command.client.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	return s.command.start()
+	return s.command.start(input, output)
 }
 
 func (s *Session) startInTerminal(size TerminalSize) error {
-	ours, theirs, err := OpenTerminal(size)
+	terminal, err := s.command.startInTerminal(size)
 	if err != nil {
 		return err
 	}
-	defer theirs.Close()
-	s.out, s.in = ours, ours
-	client := s.command.client
-	client.Stdin, client.Stdout, client.Stderr = theirs, theirs, theirs
-	client.Env = append(client.Env, "TERM=xterm")
-	client.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-	if err := s.command.start(); err != nil {
-		ours.Close()
-		return err
-	}
+	s.out, s.in = terminal, terminal
 	return nil
 }
 

@@ -69,7 +69,7 @@ func (p *hostProcess) usage() (cpu time.Duration, memory int64) {
 }
 
 // command is another of the harmless programs, with the same environment and folder.
-func (p *hostProcess) command(args []string, _ bool) (*command, error) {
+func (p *hostProcess) command(args []string) (command, error) {
 	program := hostProgram(args)
 	if program == "" {
 		return nil, fmt.Errorf("%q: %w", args[0], ErrNoProgram)
@@ -77,17 +77,47 @@ func (p *hostProcess) command(args []string, _ bool) (*command, error) {
 	cmd := exec.Command(program, args[1:]...)
 	cmd.Args[0] = args[0]
 	cmd.Dir, cmd.Env = p.cmd.Dir, slices.Clone(p.cmd.Env)
-	return &command{
-		client: cmd,
-		start:  func() error { return p.guests.start(cmd) },
-		wait: func() error {
-			err := cmd.Wait()
-			p.guests.leave(cmd)
-			return err
-		},
-		kill: func() { killGroup(cmd) },
-	}, nil
+	return &hostCommand{cmd, &p.guests}, nil
 }
+
+// hostCommand is a program beside a process of this host.
+type hostCommand struct {
+	cmd    *exec.Cmd
+	guests *guests
+}
+
+func (c *hostCommand) start(in, out *os.File) error {
+	if in != nil {
+		c.cmd.Stdin = in
+	}
+	c.cmd.Stdout, c.cmd.Stderr = out, out
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	return c.guests.start(c.cmd)
+}
+
+func (c *hostCommand) startInTerminal(size TerminalSize) (*os.File, error) {
+	ours, theirs, err := OpenTerminal(size)
+	if err != nil {
+		return nil, err
+	}
+	defer theirs.Close()
+	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = theirs, theirs, theirs
+	c.cmd.Env = append(c.cmd.Env, "TERM=xterm")
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := c.guests.start(c.cmd); err != nil {
+		ours.Close()
+		return nil, err
+	}
+	return ours, nil
+}
+
+func (c *hostCommand) wait() error {
+	err := c.cmd.Wait()
+	c.guests.leave(c.cmd)
+	return err
+}
+
+func (c *hostCommand) kill() { killGroup(c.cmd) }
 
 // killGroup ends a process and its process group, which may be gone already.
 func killGroup(leader *exec.Cmd) { _ = syscall.Kill(-leader.Process.Pid, syscall.SIGKILL) }

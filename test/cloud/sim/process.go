@@ -1,7 +1,7 @@
 package sim
 
 import (
-	"os/exec"
+	"os"
 	"time"
 )
 
@@ -15,16 +15,19 @@ type process interface {
 	// usage is what it has used of CPUs, and uses of memory in bytes.
 	usage() (cpu time.Duration, memory int64)
 	// command prepares a program beside it, or returns an ErrNoProgram.
-	command(args []string, terminal bool) (*command, error)
+	command(args []string) (command, error)
 }
 
-// command is a program to be run beside a process.
-type command struct {
-	// client has the input and the output of the program.
-	client *exec.Cmd
-	// start returns when the program runs: an ErrNoProgram if there is none. wait
-	// returns when it has ended, with an error if not well.
-	start, wait func() error
-	// kill ends the program, once started, and what it left behind. It may have ended.
-	kill func()
+// command is a program to be run beside a process. It is started, in either way, and
+// then waited for.
+type command interface {
+	// start returns when the program runs: an ErrNoProgram if there is none. Without in
+	// its input is empty.
+	start(in, out *os.File) error
+	// startInTerminal gives it a terminal, and returns our end of that.
+	startInTerminal(TerminalSize) (*os.File, error)
+	// wait returns when it has ended, with an error if not well.
+	wait() error
+	// kill ends it, and what it left behind. It may have ended.
+	kill()
 }
