@@ -1,8 +1,11 @@
 package containers
 
 import (
+	"bufio"
 	"context"
 	"fmt"
+	"io"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/autoburst/autoburst/test/cloud/sim"
+	"github.com/autoburst/autoburst/test/playground"
 )
 
 const eciManifest = `
@@ -43,6 +47,20 @@ items:
 - {apiVersion: v1, kind: Pod, metadata: {name: talkative}, spec: {PINNED, restartPolicy: Never, containers: [{name: main, image: busybox, command: [sh, -c, "printf 'no licence' > /tmp/why; exit 2"], terminationMessagePath: /tmp/why}]}}
 - apiVersion: v1
   kind: Pod
+  metadata: {name: helped}
+  spec:
+    PINNED
+    restartPolicy: Never
+    initContainers: [{name: helper, image: "nginx:1.27", restartPolicy: Always}]
+    containers: [{name: main, image: busybox, command: [sh, -c, "until wget -q -O - http://localhost; do sleep 0.1; done"]}]
+- apiVersion: v1
+  kind: Pod
+  metadata: {name: reachable, annotations: {k8s.aliyun.com/eci-vswitch: VSWITCH}}
+  spec:
+    PINNED
+    containers: [{name: main, image: "nginx:1.27", ports: [{containerPort: 80}]}]
+- apiVersion: v1
+  kind: Pod
   metadata: {name: deaf}
   spec:
     PINNED
@@ -57,7 +75,7 @@ items:
 `
 
 func testMoreOfECI(t *testing.T, ns string) {
-	kubectl(t, pin(eciManifest, eciNode), "--namespace="+ns, "apply", "-f", "-")
+	kubectl(t, strings.Replace(pin(eciManifest, eciNode), "VSWITCH", playground.ECILoopbackVSwitch, 1), "--namespace="+ns, "apply", "-f", "-")
 	waitPod(t, ns, "guarded", "runs", running)
 	for what, test := range map[string]struct {
 		script, want string
@@ -81,6 +99,12 @@ func testMoreOfECI(t *testing.T, ns string) {
 		return len(p.Status.ContainerStatuses) == 1 && p.Status.ContainerStatuses[0].State.Waiting != nil &&
 			p.Status.ContainerStatuses[0].State.Waiting.Reason == "CreateContainerConfigError"
 	})
+	// A sidecar serves the other container, and does not keep the pod.
+	p = waitPod(t, ns, "helped", "has ended", ended)
+	if got := kubectl(t, "", "--namespace="+ns, "logs", "helped", "-c", "main"); !strings.Contains(got, "Welcome to nginx!") || p.Status.Phase != corev1.PodSucceeded {
+		t.Errorf("the pod with a sidecar is %s and printed %q", p.Status.Phase, got)
+	}
+	testPortForward(t, ns)
 	eventually(t, "the agent tells what a container uses", func(ctx context.Context) (bool, error) {
 		text, err := system.Kubectl(ctx, "", "get", "--raw", "/api/v1/nodes/"+eciNode+"/proxy/metrics/resource")
 		if err != nil {
@@ -98,6 +122,44 @@ func testMoreOfECI(t *testing.T, ns string) {
 		return false, fmt.Errorf("it says nothing of the pod:\n%s", text)
 	})
 	testTermination(t, ns)
+}
+
+// What listens in a container answers through kubectl port-forward.
+func testPortForward(t *testing.T, ns string) {
+	waitPod(t, ns, "reachable", "runs", running)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	cmd := kubectlOf(ctx, "--namespace="+ns, "port-forward", "pod/reachable", ":80")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		cancel()
+		_ = cmd.Wait() // killed
+	}()
+	// Forwarding from 127.0.0.1:40123 -> 80
+	line, err := bufio.NewReader(out).ReadString('\n')
+	words := strings.Fields(line)
+	if err != nil || len(words) < 3 {
+		t.Fatalf("kubectl port-forward printed %q, %v", line, err)
+	}
+	go func() { _, _ = io.Copy(io.Discard, out) }()
+	eventually(t, "the web server answers", func(ctx context.Context) (bool, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+words[2]+"/", nil)
+		if err != nil {
+			return false, err
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return false, err
+		}
+		defer resp.Body.Close()
+		page, err := io.ReadAll(resp.Body)
+		return strings.Contains(string(page), "Welcome to nginx!"), err
+	})
 }
 
 // A process that does not end is killed when the grace period is over; its hook ran

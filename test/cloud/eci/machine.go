@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"io/fs"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,6 +20,13 @@ func (g *group) machine() runc.Machine {
 		m.Hostname = g.req.str("ContainerGroupName")
 	}
 	m.Hostname = m.Hostname[:min(len(m.Hostname), maxHostname)]
+	for _, c := range g.req.list("Container") {
+		for _, p := range c.list("Port") {
+			if n := p.integer("Port"); p.str("Protocol") != "UDP" && !slices.Contains(m.Ports, n) {
+				m.Ports = append(m.Ports, n)
+			}
+		}
+	}
 	for _, h := range g.req.list("HostAliase") {
 		m.Hosts = append(m.Hosts, runc.Host{Address: h.str("Ip"), Names: h.strings("Hostname")})
 	}

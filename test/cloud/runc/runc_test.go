@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -375,6 +376,43 @@ func eventually(t *testing.T, what string, try func() error) {
 		if time.Now().After(deadline) {
 			t.Fatalf("not true: %s: %v", what, err)
 		}
+	}
+}
+
+// A machine with an address of this one's loopback device is reached from outside.
+func TestPorts(t *testing.T) {
+	m := Machine{Hostname: "web", Address: "127.77.0.3", Ports: []int{80, 81}}
+	s := newSandbox(t, newRuntime(t), m)
+	start(t, s, Container{Image: "nginx:1.27"})
+	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	eventually(t, "the web server is reached", func() error {
+		resp, err := client.Get("http://127.77.0.3/")
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		if err == nil && !strings.Contains(string(b), "Welcome") {
+			err = fmt.Errorf("it answers %q", b)
+		}
+		return err
+	})
+	if _, err := client.Get("http://127.77.0.3:81/"); err == nil {
+		t.Error("a port at which nobody listens answers")
+	}
+	if _, err := s.runtime.Sandbox(m); err == nil || !strings.Contains(err.Error(), "publishing port 80") {
+		t.Errorf("the same address twice: %v", err)
+	}
+	idle, err := net.Dial("tcp", "127.77.0.3:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer idle.Close()
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := io.ReadAll(idle); err != nil && !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("an idle connection: %v", err)
 	}
 }
 

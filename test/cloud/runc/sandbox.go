@@ -16,8 +16,11 @@ import (
 // Machine is what the containers of a group have in common.
 type Machine struct {
 	// Hostname is the name of the machine, Address the IPv4 address at which its
-	// containers know it; nobody else reaches it there. Empty is none.
+	// containers know it. Empty is none.
 	Hostname, Address string
+	// Ports are TCP ports at which others reach the machine, if Address is one of this
+	// machine's loopback device. Nobody reaches it at any other address.
+	Ports []int
 	// Hosts are further lines of /etc/hosts, Resolver is the text of
 	// /etc/resolv.conf.
 	Hosts    []Host
@@ -54,6 +57,7 @@ type Sandbox struct {
 	machine Machine
 	dir     string
 	network *network
+	ports   *publisher
 
 	mu      sync.Mutex
 	closed  bool
@@ -77,6 +81,11 @@ func (r *Runtime) Sandbox(m Machine) (_ *Sandbox, err error) {
 	}
 	if s.network, err = newNetwork(m.Address); err != nil {
 		return nil, errors.Join(fmt.Errorf("making a sandbox: %w", err), os.RemoveAll(s.dir))
+	}
+	if s.network.address.IsLoopback() && m.Address != "" {
+		if s.ports, err = publish(m.Address, m.Ports, s.Dial); err != nil {
+			return nil, errors.Join(fmt.Errorf("making a sandbox: %w", err), s.network.close(), os.RemoveAll(s.dir))
+		}
 	}
 	r.sandboxes[s] = true
 	return s, nil
@@ -146,6 +155,10 @@ func (s *Sandbox) Close() error {
 		p.Kill()
 	}
 	s.mu.Unlock()
+	var err error
+	if s.ports != nil && !already {
+		err = s.ports.close() // no connection outlives the containers
+	}
 	s.pending.Wait()
 	if already {
 		return nil
@@ -153,5 +166,5 @@ func (s *Sandbox) Close() error {
 	s.runtime.mu.Lock()
 	delete(s.runtime.sandboxes, s)
 	s.runtime.mu.Unlock()
-	return errors.Join(s.network.close(), os.RemoveAll(s.dir))
+	return errors.Join(err, s.network.close(), os.RemoveAll(s.dir))
 }
