@@ -106,7 +106,7 @@ func testMoreOfECI(t *testing.T, ns string) {
 	}
 	testPortForward(t, ns)
 	eventually(t, "the agent tells what a container uses", func(ctx context.Context) (bool, error) {
-		text, err := system.Kubectl(ctx, "", "get", "--raw", "/api/v1/nodes/"+eciNode+"/proxy/metrics/resource")
+		text, _, err := system.KubeletAPI(ctx, system.Agent(eciNode), "/metrics/resource")
 		if err != nil {
 			return false, err
 		}
