@@ -35,7 +35,7 @@ items:
 - {apiVersion: v1, kind: Pod, metadata: {name: exit-143}, spec: {PINNED, restartPolicy: Never, containers: [{name: main, image: busybox, command: [sh, -c, "sleep 600 & kill -TERM $!; wait $!"]}]}}
 - {apiVersion: v1, kind: Pod, metadata: {name: hungry}, spec: {PINNED, restartPolicy: Never, containers: [{name: main, image: busybox, command: [tail, /dev/zero], resources: {requests: {memory: 100M}, limits: {memory: 100M}}}]}}
 - {apiVersion: v1, kind: Pod, metadata: {name: no-program}, spec: {PINNED, restartPolicy: Never, containers: [{name: main, image: busybox, command: [python3]}]}}
-- {apiVersion: v1, kind: Pod, metadata: {name: ill}, spec: {PINNED, containers: [{name: main, image: busybox, command: [sh, -c, "trap 'echo asked to end; exit 3' TERM; touch /tmp/well; echo run; (sleep 2; rm /tmp/well) & while :; do sleep 0.1; done"], livenessProbe: {exec: {command: [test, -f, /tmp/well]}, periodSeconds: 1, failureThreshold: 2}}]}}
+- {apiVersion: v1, kind: Pod, metadata: {name: ill}, spec: {PINNED, containers: [{name: main, image: busybox, command: [sh, -c, "trap 'echo asked to end; exit 3' TERM; echo run; touch /tmp/well /tmp/trap; (sleep 2; rm /tmp/well) & while :; do sleep 0.1; done"], livenessProbe: {exec: {command: [test, "!", -f, /tmp/trap, -o, -f, /tmp/well]}, periodSeconds: 1, timeoutSeconds: 10, failureThreshold: 2}}]}}
 - apiVersion: v1
   kind: Pod
   metadata: {name: order}
@@ -54,7 +54,7 @@ items:
   spec:
     PINNED
     containers:
-    - {name: main, image: "nginx:1.27", ports: [{name: http, containerPort: 80}], readinessProbe: {httpGet: {path: /ready, port: http}, periodSeconds: 1, failureThreshold: 1}}
+    - {name: main, image: "nginx:1.27", ports: [{name: http, containerPort: 80}], readinessProbe: {httpGet: {path: /ready, port: http}, periodSeconds: 1, timeoutSeconds: 10, failureThreshold: 1}}
     - {name: neighbour, image: busybox, command: [sh, -c, "trap 'exit 0' TERM; until wget -q -O - http://localhost/ > /tmp/page; do sleep 0.2; done; cat /tmp/page; while :; do sleep 0.2; done"]}
 - {apiVersion: v1, kind: Pod, metadata: {name: ticking}, spec: {PINNED, restartPolicy: Never, containers: [{name: main, image: busybox, command: [sh, -c, "for i in 1 2 3 4 5 6; do echo tick $i; sleep 1; done"]}]}}
 - {apiVersion: v1, kind: Service, metadata: {name: web}, spec: {selector: {app: web}, ports: [{port: 80}]}}

@@ -20,7 +20,7 @@ type image struct {
 
 // onTerminate runs a program beside a shell that ends it on SIGTERM: the first
 // process of a container gets no signal that it has not asked for.
-const onTerminate = "#!/bin/sh\n%s &\ntrap 'kill $!; exit 0' TERM INT QUIT\nwait\n"
+const onTerminate = "#!/bin/sh\ntrap 'kill $!; exit 0' TERM INT QUIT\n%s &\nwait\n"
 
 // images are the images that really run, by the last part of their name.
 var images = map[string]image{

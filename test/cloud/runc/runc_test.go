@@ -420,12 +420,12 @@ func TestPorts(t *testing.T) {
 func TestSignals(t *testing.T) {
 	s := newSandbox(t, newRuntime(t), Machine{Hostname: "x"})
 	deaf, _ := start(t, s, Container{Image: "busybox", Command: []string{"sleep", "600"}})
-	polite, output := start(t, s, shell("trap 'echo bye; exit 143' TERM; echo ready; while :; do sleep 0.05; done"))
+	polite, output := start(t, s, shell("trap 'echo bye; exit 143' TERM; echo ready; touch /tmp/trap; while :; do sleep 0.05; done"))
 	eventually(t, "the trap is set", func() error {
 		if cpu, memory := polite.Usage(); cpu <= 0 || memory <= 0 {
 			return fmt.Errorf("it has used %s and %d bytes", cpu, memory)
 		}
-		return probe(polite, "test", "-d", "/proc/1")
+		return probe(polite, "test", "-f", "/tmp/trap")
 	})
 	for _, p := range []*Process{deaf, polite} {
 		p.Terminate()

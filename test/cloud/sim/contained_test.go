@@ -218,7 +218,7 @@ func TestContainedTermination(t *testing.T) {
 		c.PreStop = &Action{Exec: []string{"sleep", "600"}}
 	})}})
 	waitLong(t, deaf, "the hook has run", func(State) bool { return printed(t, deaf, "c", LogOptions{}) == "started\n" })
-	const grace = 2 * time.Second
+	const grace = 6 * time.Second
 	waitLong(t, stubborn, "it runs", phase(Running))
 	begun := time.Now()
 	for _, g := range []*Group{deaf, stubborn} {
@@ -253,14 +253,15 @@ func TestContainedProbes(t *testing.T) {
 	quick := func(a Action) *Probe {
 		return &Probe{Action: a, Period: 50 * time.Millisecond, Timeout: 5 * time.Second, FailureThreshold: 1}
 	}
+	patient := quick(Action{TCPPort: 80})
+	patient.FailureThreshold = 1000 // until the server listens
 	web := mustStart(t, f, Spec{
 		ID: "web", Machine: runc.Machine{Hostname: "web", Address: "10.0.0.7"},
 		Containers: []Container{{
-			Name: "c", Image: "nginx:1.27", Liveness: quick(Action{TCPPort: 80}),
+			Name: "c", Image: "nginx:1.27", Liveness: patient,
 			Readiness: quick(Action{HTTP: &HTTPAction{Port: 80, Path: "/ready"}}),
 		}},
 	})
-	// Until the server listens, it may be restarted.
 	waitLong(t, web, "the server is not ready", func(s State) bool {
 		return !s.Containers[0].Ready && slices.ContainsFunc(s.Events, func(e Event) bool {
 			return e.Message == "Readiness probe failed: HTTP probe failed with statuscode: 404"
@@ -284,9 +285,8 @@ func TestContainedProbes(t *testing.T) {
 	run("rm", "/usr/share/nginx/html/ready")
 	waitLong(t, web, "the server is not ready any more", func(s State) bool { return !s.Containers[0].Ready })
 
-	ill := mustStart(t, f, Spec{ID: "ill", Containers: []Container{with(script("touch /tmp/well; "+polite), func(c *Container) {
-		c.Liveness = quick(Action{Exec: []string{"rm", "/tmp/well"}}) // well once only
-		c.Liveness.InitialDelay = time.Second
+	ill := mustStart(t, f, Spec{ID: "ill", Containers: []Container{with(script("trap 'exit 143' TERM; touch /tmp/well /tmp/trap; while :; do sleep 0.05; done"), func(c *Container) {
+		c.Liveness = quick(Action{Exec: []string{"sh", "-c", "test ! -f /tmp/trap || rm /tmp/well"}}) // well once only
 	})}})
 	waitLong(t, ill, "it was restarted", func(s State) bool { return s.Containers[0].RestartCount > 0 })
 	s := ill.Snapshot()
