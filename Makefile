@@ -16,6 +16,7 @@ SYSTEM_TESTS := ./test/cluster/... ./test/e2e/... ./test/imports/...
 OTHER_SYSTEM_TESTS := ./test/bench/foreign/... \
 	./test/certificates/... \
 	./test/cli/... \
+	./test/containers/... \
 	./test/docs/... \
 	./test/mutating/...
 # So do the scenarios of faults.

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	sdk "github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/containerinstance/armcontainerinstance/v2"
@@ -128,11 +129,24 @@ type execSession struct {
 
 	mu   sync.Mutex
 	held bool // a carriage return, which a line feed may follow
+
+	input   sync.Mutex // of what follows
+	line    int        // bytes of input since the last line end
+	refused atomic.Pointer[providers.Error]
 }
 
 // Read returns the output. A terminal sends every line feed with a carriage return
-// before it; for a reader without a terminal that one is taken out again.
+// before it; for a reader without a terminal that one is taken out again. After input
+// that was refused it returns why.
 func (s *execSession) Read(p []byte) (int, error) {
+	n, err := s.read(p)
+	if refused := s.refused.Load(); err != nil && refused != nil {
+		err = refused
+	}
+	return n, err
+}
+
+func (s *execSession) read(p []byte) (int, error) {
 	if s.raw || len(p) < 2 {
 		return s.Conn.Read(p)
 	}
@@ -154,15 +168,6 @@ func (s *execSession) Read(p []byte) (int, error) {
 			return n, err
 		}
 	}
-}
-
-// endOfTransmission is what a terminal takes for the end of its input.
-const endOfTransmission = 0x04
-
-// CloseWrite tells the terminal that the input has ended.
-func (s *execSession) CloseWrite() (bool, error) {
-	_, err := s.Write([]byte{endOfTransmission})
-	return true, err
 }
 
 // attachSession is the output of a container.

@@ -44,10 +44,15 @@ func TestExec(t *testing.T) {
 		input   string
 		want    string
 	}{
-		"plain words":          {providers.ExecCommand{Command: []string{"echo", "a", "b=c,d:e@f/g.h-i_j%k+l"}}, "", "a b=c,d:e@f/g.h-i_j%k+l\n"},
-		"for a terminal":       {providers.ExecCommand{Command: []string{"stty", "size"}, TTY: true, Size: providers.TerminalSize{Rows: 33, Columns: 77}}, "", "33 77\r\n"},
-		"input and its end":    {providers.ExecCommand{Command: []string{"cat"}, Stdin: true}, "a line\n", "a line\na line\n"},
-		"returns of a program": {providers.ExecCommand{Command: []string{"sh"}, Stdin: true}, "stty -echo; printf 'a\\rb\\r\\nc\\n'; exit\n", "a\rb\r\nc\n"},
+		"plain words":              {providers.ExecCommand{Command: []string{"echo", "a", "b=c,d:e@f/g.h-i_j%k+l"}}, "", "a b=c,d:e@f/g.h-i_j%k+l\n"},
+		"for a terminal":           {providers.ExecCommand{Command: []string{"stty", "size"}, TTY: true, Size: providers.TerminalSize{Rows: 33, Columns: 77}}, "", "33 77\r\n"},
+		"input and its end":        {providers.ExecCommand{Command: []string{"cat"}, Stdin: true}, "a line\n", "a line\na line\n"},
+		"input without a line end": {providers.ExecCommand{Command: []string{"cat"}, Stdin: true}, "no end", "no endno end"},
+		"no input at all":          {providers.ExecCommand{Command: []string{"cat"}, Stdin: true}, "", ""},
+		"text of all languages":    {providers.ExecCommand{Command: []string{"cat"}, Stdin: true}, "\ttab, é, 漢字\n", "\ttab, é, 漢字\n"},
+		"long lines":               {providers.ExecCommand{Command: []string{"cat"}, Stdin: true}, strings.Repeat("x", 4095) + "\n" + strings.Repeat("y", 4095), strings.Repeat("y", 4095)},
+		"keys of a terminal":       {providers.ExecCommand{Command: []string{"cat"}, Stdin: true, TTY: true}, "kept\nlost\x15", "kept\r\n"},
+		"returns of a program":     {providers.ExecCommand{Command: []string{"sh"}, Stdin: true}, "stty -echo; printf 'a\\rb\\r\\nc\\n'; exit\n", "a\rb\r\nc\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			session, err := p.Exec(within(t), id, "app", test.command)
@@ -66,6 +71,41 @@ func TestExec(t *testing.T) {
 			out, err := io.ReadAll(session)
 			if err != nil || !strings.HasSuffix(string(out), test.want) {
 				t.Errorf("output %q, error %v, want %q", out, err, test.want)
+			}
+		})
+	}
+}
+
+// Input that the service's terminal would change is refused, and the command ends.
+func TestExecInputThatCannotBe(t *testing.T) {
+	_, p, id := newShell(t)
+	for name, test := range map[string]struct {
+		pieces []string
+		want   string
+	}{
+		"an interrupt":         {[]string{"a\x03b"}, "the byte 0x03"},
+		"a carriage return":    {[]string{"dos\r\n"}, "the byte 0x0d"},
+		"an archive":           {[]string{"file", "\x00\x00"}, "the byte 0x00"},
+		"a long line":          {[]string{strings.Repeat("x", 4096)}, "a line of the input has more than 4095 bytes"},
+		"a long line in parts": {[]string{"a\n" + strings.Repeat("x", 4000), strings.Repeat("x", 96)}, "a line of the input has more than 4095 bytes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			session, err := p.Exec(within(t), id, "app", providers.ExecCommand{Command: []string{"cat"}, Stdin: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer session.Close()
+			for i, piece := range test.pieces {
+				_, err = io.WriteString(session, piece)
+				if last := i == len(test.pieces)-1; (err != nil) != last {
+					t.Errorf("writing piece %d: %v", i, err)
+				}
+			}
+			if providers.ClassOf(err) != providers.Unsupported || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("error %v, want %s", err, test.want)
+			}
+			if _, err := io.ReadAll(session); providers.ClassOf(err) != providers.Unsupported || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("the output ended with %v, want %s", err, test.want)
 			}
 		})
 	}

@@ -38,6 +38,7 @@ type groupProperties struct {
 	Priority         string               `json:"priority"`
 	Extensions       []extension          `json:"extensions"`
 	ConfidentialProp *confidential        `json:"confidentialComputeProperties"`
+	DNS              *dnsConfig           `json:"dnsConfig"`
 }
 
 type confidential struct {
@@ -60,6 +61,8 @@ type containerProperties struct {
 	VolumeMounts []volumeMount `json:"volumeMounts"`
 	Liveness     *probe        `json:"livenessProbe"`
 	Readiness    *probe        `json:"readinessProbe"`
+
+	SecurityContext securityContext `json:"securityContext"`
 }
 
 type envVar struct {
@@ -87,6 +90,7 @@ type gpu struct {
 type volumeMount struct {
 	Name      string `json:"name"`
 	MountPath string `json:"mountPath"`
+	ReadOnly  bool   `json:"readOnly"`
 }
 
 type registryCredential struct {
@@ -168,18 +172,20 @@ func (d groupDefinition) simulation(id, name string) sim.Spec {
 		Spot:          d.spot(),
 		Price:         d.price(),
 		RestartPolicy: sim.RestartPolicy(d.Properties.RestartPolicy),
+		Machine:       d.machine(name),
 	}
 	for _, c := range d.Properties.InitContainers {
-		spec.InitContainers = append(spec.InitContainers, c.simulation())
+		spec.InitContainers = append(spec.InitContainers, c.simulation(cpu, memory))
 	}
 	for _, c := range d.Properties.Containers {
-		spec.Containers = append(spec.Containers, c.simulation())
+		spec.Containers = append(spec.Containers, c.simulation(cpu, memory))
 	}
 	return spec
 }
 
-func (c container) simulation() sim.Container {
-	result := sim.Container{Name: c.Name, Image: c.Properties.Image, Command: c.Properties.Command}
+// simulation is the container in a group of that size (vCPU, GB).
+func (c container) simulation(cpu, memory float64) sim.Container {
+	result := sim.Container{Name: c.Name, Image: c.Properties.Image, Command: c.Properties.Command, Setting: c.setting(cpu, memory)}
 	result.Liveness, result.Readiness = c.Properties.Liveness.simulation(), c.Properties.Readiness.simulation()
 	for _, env := range c.Properties.Env {
 		variable := sim.EnvVar{Name: env.Name}

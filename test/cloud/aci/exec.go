@@ -6,7 +6,6 @@ import (
 	"crypto/subtle"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"math"
 	"net/http"
 	"net/url"
@@ -173,8 +172,7 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 	run, err := st.group.run.Exec(st.container, sim.ExecOptions{Command: st.command, Terminal: &st.size})
 	if err != nil {
 		if errors.Is(err, sim.ErrNoProgram) {
-			_ = ws.WriteMessage(websocket.BinaryMessage, fmt.Appendf(nil,
-				"OCI runtime exec failed: exec failed: unable to start container process: exec: %q: %v: unknown\r\n", st.command[0], sim.ErrNoProgram))
+			_ = ws.WriteMessage(websocket.BinaryMessage, []byte(sim.NotStarted(st.command, err)))
 		}
 		sim.Hang(ws, websocket.CloseNormalClosure, "")
 		return

@@ -1,7 +1,7 @@
 package aci
 
 import (
-	"encoding/json"
+	"net/http"
 	"time"
 
 	"github.com/autoburst/autoburst/test/cloud/sim"
@@ -12,16 +12,25 @@ type probe struct {
 	Exec *struct {
 		Command []string `json:"command"`
 	} `json:"exec"`
-	HTTPGet             json.RawMessage `json:"httpGet"`
-	InitialDelaySeconds int             `json:"initialDelaySeconds"`
-	PeriodSeconds       int             `json:"periodSeconds"`
-	TimeoutSeconds      int             `json:"timeoutSeconds"`
-	FailureThreshold    int             `json:"failureThreshold"`
-	SuccessThreshold    int             `json:"successThreshold"`
+	HTTPGet             *httpGet `json:"httpGet"`
+	InitialDelaySeconds int      `json:"initialDelaySeconds"`
+	PeriodSeconds       int      `json:"periodSeconds"`
+	TimeoutSeconds      int      `json:"timeoutSeconds"`
+	FailureThreshold    int      `json:"failureThreshold"`
+	SuccessThreshold    int      `json:"successThreshold"`
 }
 
-// simulation is the probe as the package sim asks it. Containers have no network
-// of their own here, so that httpGet finds what sim.Group.SetHealth says.
+type httpGet struct {
+	Path        string `json:"path"`
+	Port        int    `json:"port"`
+	Scheme      string `json:"scheme"`
+	HTTPHeaders []struct {
+		Name  string `json:"name"`
+		Value string `json:"value"`
+	} `json:"httpHeaders"`
+}
+
+// simulation is the probe as the package sim asks it.
 func (p *probe) simulation() *sim.Probe {
 	if p == nil {
 		return nil
@@ -35,6 +44,12 @@ func (p *probe) simulation() *sim.Probe {
 	}
 	if p.Exec != nil {
 		result.Exec = p.Exec.Command
+	}
+	if get := p.HTTPGet; get != nil {
+		result.HTTP = &sim.HTTPAction{Port: get.Port, Scheme: get.Scheme, Path: get.Path, Headers: http.Header{}}
+		for _, h := range get.HTTPHeaders {
+			result.HTTP.Headers.Add(h.Name, h.Value)
+		}
 	}
 	return result
 }

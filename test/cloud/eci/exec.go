@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -110,7 +109,7 @@ func (s *Server) execSync(g *group, container string, o sim.ExecOptions) map[str
 	defer s.mu.Lock()
 	run, err := g.live.Exec(container, o)
 	if err != nil {
-		return map[string]any{"SyncResponse": notStarted(o.Command, err)}
+		return map[string]any{"SyncResponse": sim.NotStarted(o.Command, err)}
 	}
 	defer run.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), maxSync)
@@ -125,15 +124,6 @@ func (s *Server) execSync(g *group, container string, o sim.ExecOptions) map[str
 	}()
 	output, _ := io.ReadAll(run) // what was printed until then
 	return map[string]any{"SyncResponse": string(output)}
-}
-
-// notStarted is what the container runtime prints about a command that it cannot
-// start.
-func notStarted(command []string, err error) string {
-	if errors.Is(err, sim.ErrNoProgram) {
-		return fmt.Sprintf("OCI runtime exec failed: exec failed: unable to start container process: exec: %q: %v: unknown\r\n", command[0], sim.ErrNoProgram)
-	}
-	return "OCI runtime exec failed: " + err.Error() + "\r\n"
 }
 
 // serveExec is the other end of WebSocketUri: a stream of bytes each way, without
@@ -158,7 +148,7 @@ func (s *Server) serveExec(w http.ResponseWriter, r *http.Request) {
 	defer ws.Close()
 	run, err := e.group.live.Exec(e.container, e.options)
 	if err != nil {
-		_ = ws.WriteMessage(websocket.BinaryMessage, []byte(notStarted(e.options.Command, err)))
+		_ = ws.WriteMessage(websocket.BinaryMessage, []byte(sim.NotStarted(e.options.Command, err)))
 		sim.Hang(ws, websocket.CloseNormalClosure, "")
 		return
 	}

@@ -106,7 +106,7 @@ func (g *group) simSpec(failure *sim.ScheduleFailure) sim.Spec {
 		Cloud: cloudName, ID: g.id, Name: g.req.str("ContainerGroupName"), Region: g.region,
 		Tags: map[string]string{}, CPU: g.size.cpu, MemoryGiB: g.size.gib, Spot: g.spot,
 		RestartPolicy:   sim.RestartPolicy(g.restartPolicy()),
-		ScheduleFailure: failure, Definition: g.req,
+		ScheduleFailure: failure, Definition: g.req, Machine: g.machine(), Grace: g.grace,
 	}
 	for _, t := range g.tags {
 		s.Tags[t.Key] = t.Value
@@ -123,12 +123,12 @@ func (g *group) simSpec(failure *sim.ScheduleFailure) sim.Spec {
 func (g *group) simContainer(c *member) sim.Container {
 	out := sim.Container{
 		Name: c.str("Name"), Image: c.str("Image"), Command: c.strings("Command"), Args: c.strings("Arg"),
-		PreStop: c.strings("LifecyclePreStopHandlerExec"),
+		Liveness: probeOf(c, "LivenessProbe"), Readiness: probeOf(c, "ReadinessProbe"),
+		PostStart: hookOf(c, "LifecyclePostStartHandler"), PreStop: hookOf(c, "LifecyclePreStopHandler"),
+		Setting: g.setting(c), NonRoot: c.boolean("SecurityContextRunAsNonRoot"),
+		MessageFromLogs: c.str("TerminationMessagePolicy") == "FallbackToLogsOnError",
 	}
 	orderOf(c, &out)
-	if c.has("ReadinessProbe") {
-		out.ReadyAfter = time.Duration(c.integer("ReadinessProbe.InitialDelaySeconds")) * time.Second
-	}
 	for _, e := range c.list("EnvironmentVar") {
 		value := e.str("Value")
 		if e.str("FieldRef.FieldPath") == "status.podIP" {

@@ -45,7 +45,7 @@ func TestAlarmOutlivesRestartsAndSparesWhatIsDeleted(t *testing.T) {
 	if got := g.Phase(); got != Failed {
 		t.Errorf("phase %s, want Failed by the alarm", got)
 	}
-	slow := mustStart(t, f, Spec{ID: "slow", Containers: []Container{{Name: "c", Image: "x", PreStop: []string{"sleep", "600"}}}})
+	slow := mustStart(t, f, Spec{ID: "slow", Containers: []Container{{Name: "c", Image: "x", PreStop: &Action{Exec: []string{"sleep", "600"}}}}})
 	slow.Alarm(clk.Now().Add(2*time.Minute), func(m Moment) { m.End(Expired, "Over", "") })
 	clk.Step(time.Minute)
 	if err := slow.Delete(10 * time.Minute); err != nil {

@@ -26,7 +26,7 @@ type container struct {
 	dismissed     bool // a sidecar that has nobody to serve any more
 	dead, unready bool // what the probes of a simulated container find
 
-	host     *hostProcess // nil when simulated or not running
+	process  process // nil when simulated or not running
 	logs     *logBuffer
 	prevLogs *logBuffer
 	trace    trace // what it has used

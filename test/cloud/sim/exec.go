@@ -5,14 +5,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
-	"sync"
 	"syscall"
 	"time"
 )
 
-// ErrNoProgram says that the container has no such program: that of a simulated
-// container has none, that of a real process those of hostPrograms.
+// ErrNoProgram says that the container has no such program: a simulated one has none,
+// a process of this host those of hostPrograms.
 var ErrNoProgram = errors.New("executable file not found in $PATH")
 
 // ExecOptions say how a command runs in a container.
@@ -30,7 +28,7 @@ type TerminalSize struct{ Rows, Columns uint16 }
 
 // Session is a command that runs in a container. Close it.
 type Session struct {
-	process *exec.Cmd
+	command command
 	out, in *os.File // the same for a terminal; in is nil without an input
 	ended   chan struct{}
 }
@@ -38,6 +36,34 @@ type Session struct {
 // Exec runs a command beside the process of a running container, with the same
 // environment and folder. The command ends with the container at the latest.
 func (g *Group) Exec(name string, o ExecOptions) (*Session, error) {
+	s, err := g.prepareExec(name, o)
+	if err != nil {
+		return nil, err
+	}
+	if o.Terminal != nil {
+		err = s.startInTerminal(*o.Terminal)
+	} else {
+		err = s.startWithPipes(o.Stdin)
+	}
+	if err != nil {
+		g.fleet.wg.Done()
+		return nil, fmt.Errorf("exec in container %s of %s: %w", name, g.id, err)
+	}
+	go func() {
+		defer g.fleet.wg.Done()
+		// How it ended is told to nobody, as in the clouds.
+		_ = s.command.wait()
+		s.command.kill() // what it left behind
+		// A process that left the group could hold the output open for ever.
+		_ = s.out.SetReadDeadline(time.Now().Add(time.Second))
+		close(s.ended)
+	}()
+	return s, nil
+}
+
+// prepareExec finds the process beside which a command is to run, and counts the
+// command among what the fleet waits for.
+func (g *Group) prepareExec(name string, o ExecOptions) (*Session, error) {
 	g.lock()
 	defer g.unlock()
 	c, err := g.container(name)
@@ -48,35 +74,28 @@ func (g *Group) Exec(name string, o ExecOptions) (*Session, error) {
 		return nil, fmt.Errorf("exec in container %s of %s: %w", name, g.id, ErrNotRunning)
 	case len(o.Command) == 0:
 		return nil, fmt.Errorf("exec in container %s of %s: no command: %w", name, g.id, ErrNoProgram)
-	case c.host == nil || g.abandoned || hostProgram(o.Command) == "":
+	case c.process == nil || g.abandoned:
 		return nil, fmt.Errorf("exec: %q: %w", o.Command[0], ErrNoProgram)
 	}
-	cmd := exec.Command(hostProgram(o.Command), o.Command[1:]...)
-	cmd.Args[0] = o.Command[0]
-	cmd.Dir, cmd.Env = c.host.dir, hostEnv(c.spec.Env)
-	s := &Session{process: cmd, ended: make(chan struct{})}
-	if o.Terminal != nil {
-		err = s.startInTerminal(*o.Terminal)
-	} else {
-		err = s.startWithPipes(o.Stdin)
-	}
+	command, err := c.process.command(o.Command)
 	if err != nil {
-		return nil, fmt.Errorf("exec in container %s of %s: %w", name, g.id, err)
+		return nil, fmt.Errorf("exec: %w", err)
 	}
-	host := c.host
-	host.join(s)
 	g.fleet.wg.Add(1)
-	go func() {
-		defer g.fleet.wg.Done()
-		// How it ended is told to nobody, as in the clouds.
-		_ = cmd.Wait()
-		host.leave(s)
-		s.kill() // what it left behind in its process group
-		// A process that left the group could hold the output open for ever.
-		_ = s.out.SetReadDeadline(time.Now().Add(time.Second))
-		close(s.ended)
-	}()
-	return s, nil
+	return &Session{command: command, ended: make(chan struct{})}, nil
+}
+
+// NotStarted is what the clouds print about a command that Exec could not start: the
+// words of the container runtime.
+func NotStarted(command []string, err error) string {
+	var said *runtimeError
+	switch {
+	case errors.As(err, &said):
+		return "OCI runtime exec failed: " + said.text + ": unknown\r\n"
+	case errors.Is(err, ErrNoProgram) && len(command) > 0:
+		return fmt.Sprintf("OCI runtime exec failed: exec failed: unable to start container process: exec: %q: %v: unknown\r\n", command[0], ErrNoProgram)
+	}
+	return "OCI runtime exec failed: " + err.Error() + "\r\n"
 }
 
 func (s *Session) startWithPipes(stdin bool) (err error) {
@@ -94,33 +113,22 @@ func (s *Session) startWithPipes(stdin bool) (err error) {
 		return err
 	}
 	s.out, theirs = out, append(theirs, output)
-	s.process.Stdout, s.process.Stderr = output, output
+	var input *os.File
 	if stdin {
-		input, in, err := os.Pipe()
-		if err != nil {
+		if input, s.in, err = os.Pipe(); err != nil {
 			return err
 		}
-		s.in, theirs = in, append(theirs, input)
-		s.process.Stdin = input
+		theirs = append(theirs, input)
 	}
-	s.process.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	return s.process.Start()
+	return s.command.start(input, output)
 }
 
 func (s *Session) startInTerminal(size TerminalSize) error {
-	ours, theirs, err := OpenTerminal(size)
+	terminal, err := s.command.startInTerminal(size)
 	if err != nil {
 		return err
 	}
-	defer theirs.Close()
-	s.out, s.in = ours, ours
-	s.process.Stdin, s.process.Stdout, s.process.Stderr = theirs, theirs, theirs
-	s.process.Env = append(s.process.Env, "TERM=xterm")
-	s.process.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-	if err := s.process.Start(); err != nil {
-		ours.Close()
-		return err
-	}
+	s.out, s.in = terminal, terminal
 	return nil
 }
 
@@ -153,38 +161,4 @@ func (s *Session) Close() error {
 	}
 	s.out.Close() // again, where it is the terminal
 	return nil
-}
-
-func (s *Session) kill() {
-	// The group may be gone already, which is what is wanted.
-	_ = syscall.Kill(-s.process.Process.Pid, syscall.SIGKILL)
-}
-
-// guests are the commands that run beside the process of a container.
-type guests struct {
-	mu   sync.Mutex
-	list map[*Session]bool
-}
-
-func (g *guests) join(s *Session) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.list == nil {
-		g.list = map[*Session]bool{}
-	}
-	g.list[s] = true
-}
-
-func (g *guests) leave(s *Session) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	delete(g.list, s)
-}
-
-func (g *guests) killAll() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for s := range g.list {
-		s.kill()
-	}
 }

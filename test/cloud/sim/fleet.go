@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"k8s.io/utils/clock"
+
+	"github.com/autoburst/autoburst/test/cloud/runc"
 )
 
 // ImageVerdict is what the emulated registries know of an image.
@@ -56,6 +58,11 @@ type Config struct {
 	// programs (see hostPrograms) as a real process of this host, with the
 	// container's environment and PATH only, in a temporary directory.
 	HostCommands bool
+	// Containers runs the containers of the images that it knows, each in a container of
+	// its own, with its network, volumes, rights, probes and hooks; others are
+	// simulated, or processes of this host. It is not closed with the Fleet, and may
+	// serve several. It takes real time, whatever the clock.
+	Containers *runc.Runtime
 	// TempDir holds the directories of host processes; empty is the system's.
 	TempDir string
 	// MaxLogBytes bounds the kept log of one run of a container; the oldest
@@ -79,7 +86,7 @@ type Fleet struct {
 
 	wake chan struct{}
 	stop chan struct{}
-	wg   sync.WaitGroup // the driver and the waiters of host processes
+	wg   sync.WaitGroup // the driver and the waiters of real processes
 }
 
 // NewFleet returns an empty Fleet. One goroutine drives all its groups.
@@ -189,7 +196,7 @@ func (f *Fleet) ServeBilling(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(rec)
 }
 
-// Close ends every host process, waits for all goroutines and leaves the
+// Close ends every real process, waits for all goroutines and leaves the
 // record readable. Groups stay as they were. Close may be called twice.
 func (f *Fleet) Close() {
 	f.mu.Lock()

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/autoburst/autoburst/test/cloud/runc"
 )
 
 // The errors of operations on a group; test with errors.Is.
@@ -48,6 +50,8 @@ type Group struct {
 	stopped   func(now time.Time) // called once no process is left, while stopping
 	grace     time.Duration       // of each process, while stopping
 	repairing bool                // lost its machine and does not run again yet
+	machine   *runc.Sandbox       // of containers that really run; nil without any
+	era       int                 // changes when what is planned is dropped
 
 	queue    taskQueue
 	sequence int
@@ -293,18 +297,22 @@ func (g *Group) begin() {
 	g.schedule(g.created)
 }
 
-// abandon freezes the group and kills its host processes.
+// abandon freezes the group and kills its real processes.
 func (g *Group) abandon() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.abandoned {
+		return
+	}
 	g.abandoned = true
 	g.queue = nil
 	for _, c := range g.all() {
 		c.logs.detachAll()
-		if c.host != nil {
-			c.host.kill()
+		if c.process != nil {
+			c.process.kill()
 		}
 	}
+	g.leaveMachine()
 }
 
 func (g *Group) all() []*container { return slices.Concat(g.inits, g.apps) }
@@ -357,6 +365,7 @@ func (g *Group) after(now time.Time, d time.Duration, do func(now time.Time)) {
 
 // dropPlans forgets what the group would do next, but no alarm.
 func (g *Group) dropPlans() {
+	g.era++
 	g.queue = slices.DeleteFunc(g.queue, func(t task) bool { return !t.alarm })
 	heap.Init(&g.queue)
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -43,10 +44,11 @@ func hostProgram(command []string) string {
 	return ""
 }
 
-// hostProcess is one real process and its process group.
+// hostProcess is one process of this host and its process group.
 type hostProcess struct {
-	cmd *exec.Cmd
-	dir string
+	cmd  *exec.Cmd
+	dir  string
+	host *host
 	guests
 }
 
@@ -60,6 +62,102 @@ func (p *hostProcess) terminate() { p.signal(syscall.SIGTERM) }
 func (p *hostProcess) kill() {
 	p.signal(syscall.SIGKILL)
 	p.killAll()
+}
+
+func (p *hostProcess) usage() (cpu time.Duration, memory int64) {
+	return p.host.usage(p.cmd.Process.Pid)
+}
+
+// command is another of the harmless programs, with the same environment and folder.
+func (p *hostProcess) command(args []string) (command, error) {
+	program := hostProgram(args)
+	if program == "" {
+		return nil, fmt.Errorf("%q: %w", args[0], ErrNoProgram)
+	}
+	cmd := exec.Command(program, args[1:]...)
+	cmd.Args[0] = args[0]
+	cmd.Dir, cmd.Env = p.cmd.Dir, slices.Clone(p.cmd.Env)
+	return &hostCommand{cmd, &p.guests}, nil
+}
+
+// hostCommand is a program beside a process of this host.
+type hostCommand struct {
+	cmd    *exec.Cmd
+	guests *guests
+}
+
+func (c *hostCommand) start(in, out *os.File) error {
+	if in != nil {
+		c.cmd.Stdin = in
+	}
+	c.cmd.Stdout, c.cmd.Stderr = out, out
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	return c.guests.start(c.cmd)
+}
+
+func (c *hostCommand) startInTerminal(size TerminalSize) (*os.File, error) {
+	ours, theirs, err := OpenTerminal(size)
+	if err != nil {
+		return nil, err
+	}
+	defer theirs.Close()
+	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = theirs, theirs, theirs
+	c.cmd.Env = append(c.cmd.Env, "TERM=xterm")
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := c.guests.start(c.cmd); err != nil {
+		ours.Close()
+		return nil, err
+	}
+	return ours, nil
+}
+
+func (c *hostCommand) wait() error {
+	err := c.cmd.Wait()
+	c.guests.leave(c.cmd)
+	return err
+}
+
+func (c *hostCommand) kill() { killGroup(c.cmd) }
+
+// killGroup ends a process and its process group, which may be gone already.
+func killGroup(leader *exec.Cmd) { _ = syscall.Kill(-leader.Process.Pid, syscall.SIGKILL) }
+
+// guests are the programs that run beside the process of a container.
+type guests struct {
+	mu   sync.Mutex
+	over bool // none starts any more
+	list map[*exec.Cmd]bool
+}
+
+func (g *guests) start(cmd *exec.Cmd) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.over {
+		return ErrNotRunning
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	if g.list == nil {
+		g.list = map[*exec.Cmd]bool{}
+	}
+	g.list[cmd] = true
+	return nil
+}
+
+func (g *guests) leave(cmd *exec.Cmd) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.list, cmd)
+}
+
+func (g *guests) killAll() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.over = true
+	for cmd := range g.list {
+		killGroup(cmd)
+	}
 }
 
 // startHost runs the container's command on this host. The group's lock is held.
@@ -87,8 +185,8 @@ func (g *Group) startHost(c *container) error {
 		out.Close()
 		return errors.Join(fmt.Errorf("start container %s: %w", c.spec.Name, err), os.RemoveAll(dir))
 	}
-	p := &hostProcess{cmd: cmd, dir: dir}
-	c.host = p
+	p := &hostProcess{cmd: cmd, dir: dir, host: &g.fleet.host}
+	c.process = p
 
 	read, logs := make(chan struct{}), c.logs // the next run has others
 	g.fleet.wg.Add(2)
@@ -135,11 +233,10 @@ func (g *Group) waitHost(c *container, p *hostProcess, out *os.File, read <-chan
 
 	g.lock()
 	defer g.unlock()
-	p.killAll() // what came after the end
-	if g.abandoned || c.host != p {
+	if g.abandoned || c.process != p {
 		return
 	}
-	c.host = nil
+	c.process = nil
 	g.exited(g.fleet.clock.Now(), c, termination(p.cmd.ProcessState))
 }
 

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/autoburst/autoburst/test/cloud/runc"
 )
 
 // The steps of a group's life. All run with the group's lock held, at the time
@@ -13,6 +15,7 @@ import (
 // deploy begins a new deployment of an ended group.
 func (g *Group) deploy(now time.Time) {
 	g.queue, g.stopped = nil, nil
+	g.era++
 	g.reason, g.message = "", ""
 	g.scheduled, g.started, g.finished = time.Time{}, time.Time{}, time.Time{}
 	g.pulled = g.spec.onMachine()
@@ -107,19 +110,21 @@ func (g *Group) create(now time.Time, c *container) {
 		c.current = Status{Run: Waiting, Reason: "ContainerCreating"}
 		g.touch(now)
 	}
-	g.after(now, g.fleet.cfg.Timing.Start, func(now time.Time) { g.run(now, c) })
+	g.after(now, g.fleet.cfg.Timing.Start, func(now time.Time) {
+		if g.fleet.cfg.Containers != nil && runc.Knows(c.spec.Image) {
+			g.startContainer(now, c)
+			return
+		}
+		g.run(now, c)
+	})
 }
 
+// run is the start of a container. A process that has been started for it is its own.
 func (g *Group) run(now time.Time, c *container) {
 	g.event(now, Normal, "Created", "Created container "+c.spec.Name, c.spec.Name)
 	c.begin(now, g.fleet.cfg.MaxLogBytes)
 	g.event(now, Normal, "Started", "Started container "+c.spec.Name, c.spec.Name)
-	if !c.init {
-		if g.started.IsZero() {
-			g.started = now
-		}
-		g.setPhase(now, Running)
-	}
+	g.appStarted(now, c)
 	run := c.attempts
 	if c.spec.ReadyAfter > 0 && !c.init && c.spec.Readiness == nil {
 		g.after(now, c.spec.ReadyAfter, func(now time.Time) {
@@ -129,7 +134,7 @@ func (g *Group) run(now time.Time, c *container) {
 				g.launch(now)
 			}
 		})
-	} else if !c.init {
+	} else if !c.init && c.spec.Readiness == nil {
 		c.ready = true
 		g.launch(now)
 	}
@@ -137,6 +142,10 @@ func (g *Group) run(now time.Time, c *container) {
 		g.startProbes(now, c)
 	}
 
+	if c.process != nil {
+		c.trace.begin(now, Load{}) // it is measured
+		return
+	}
 	if g.fleet.cfg.HostCommands && hostProgram(c.spec.Command) != "" {
 		c.trace.begin(now, Load{}) // it is measured
 		if err := g.startHost(c); err != nil {
@@ -146,6 +155,17 @@ func (g *Group) run(now time.Time, c *container) {
 		return
 	}
 	g.simulate(now, c)
+}
+
+// appStarted notes that a container which is no init container has been started.
+func (g *Group) appStarted(now time.Time, c *container) {
+	if c.init {
+		return
+	}
+	if g.started.IsZero() {
+		g.started = now
+	}
+	g.setPhase(now, Running)
 }
 
 // simulate plays the plan of a simulated process.
@@ -177,9 +197,9 @@ func (g *Group) simulate(now time.Time, c *container) {
 
 // exited records the end of a process and decides what follows.
 func (g *Group) exited(now time.Time, c *container, t Termination) {
-	if c.host != nil {
-		c.host.kill()
-		c.host = nil
+	if c.process != nil {
+		c.process.kill()
+		c.process = nil
 	}
 	if c.spec.IgnoreExitCode && t.ExitCode != 0 {
 		t = ignored(t)
@@ -262,6 +282,8 @@ func (g *Group) checkEnded(now time.Time) {
 // finish ends the group and its bill.
 func (g *Group) finish(now time.Time, p Phase) {
 	g.queue, g.stopped = nil, nil
+	g.era++
+	g.leaveMachine()
 	g.fleet.ledger.close(g.bill, now)
 	g.bill = nil
 	g.finished = now
@@ -289,9 +311,9 @@ func (g *Group) rebill(now time.Time, to Spec) {
 func (g *Group) remove(now time.Time) {
 	for _, c := range g.all() {
 		c.logs.detachAll()
-		if c.host != nil {
-			c.host.kill()
-			c.host = nil // nobody waits for its end any more
+		if c.process != nil {
+			c.process.kill()
+			c.process = nil // nobody waits for its end any more
 		}
 	}
 	g.finish(now, Deleted)
@@ -307,6 +329,7 @@ func (g *Group) restart(grace time.Duration, spec *Spec) {
 		g.after(now, g.fleet.cfg.Timing.Restart, func(now time.Time) {
 			if spec != nil {
 				g.rebill(now, *spec)
+				g.leaveMachine() // its files and volumes are those of the old definition
 				g.spec = *spec
 				g.carryOver()
 			}
@@ -354,8 +377,8 @@ func (g *Group) terminate(now time.Time, c *container, grace time.Duration) {
 		if !live() {
 			return
 		}
-		if c.host != nil {
-			c.host.kill() // its end is reported by its waiter
+		if c.process != nil {
+			c.process.kill() // its end is reported by its waiter
 			return
 		}
 		g.exited(now, c, Termination{ExitCode: 137, Signal: 9})
@@ -364,11 +387,11 @@ func (g *Group) terminate(now time.Time, c *container, grace time.Duration) {
 		g.after(now, 0, kill)
 		return
 	}
-	g.after(now, min(preStopTime(c.spec.PreStop), grace), func(now time.Time) {
+	signal := func(now time.Time) {
 		switch {
 		case !live():
-		case c.host != nil:
-			c.host.terminate()
+		case c.process != nil:
+			c.process.terminate()
 		default:
 			g.after(now, c.stopAfter, func(now time.Time) {
 				if live() {
@@ -376,7 +399,12 @@ func (g *Group) terminate(now time.Time, c *container, grace time.Duration) {
 				}
 			})
 		}
-	})
+	}
+	if _, ok := c.process.(*contained); ok && c.spec.PreStop != nil && !g.abandoned {
+		g.preStop(c, grace, signal)
+	} else {
+		g.after(now, min(preStopTime(c.spec.PreStop), grace), signal)
+	}
 	g.after(now, grace, kill)
 }
 
@@ -395,8 +423,11 @@ func (g *Group) checkStopped(now time.Time) {
 
 // preStopTime is how long a preStop command takes: that of the first `sleep N`
 // in it, in seconds.
-func preStopTime(command []string) time.Duration {
-	words := strings.Fields(strings.Join(command, " "))
+func preStopTime(hook *Action) time.Duration {
+	if hook == nil {
+		return 0
+	}
+	words := strings.Fields(strings.Join(hook.Exec, " "))
 	for i, w := range words {
 		if (w == "sleep" || strings.HasSuffix(w, "/sleep")) && i+1 < len(words) {
 			if s, err := strconv.ParseFloat(strings.TrimRight(words[i+1], ";&"), 64); err == nil && s > 0 {

@@ -39,18 +39,20 @@ func (g *Group) lose(t Termination, then func(now time.Time)) error {
 	}
 	now := g.fleet.clock.Now()
 	g.queue = nil
+	g.era++
 	g.repairing = true
 	g.pulled = map[string]bool{}
 	for _, c := range g.all() {
-		if c.host != nil {
-			c.host.kill()
-			c.host = nil // nobody waits for its end any more
+		if c.process != nil {
+			c.process.kill()
+			c.process = nil // nobody waits for its end any more
 		}
 		if c.current.Run == Processing {
 			c.end(now, t)
 		}
 		c.reset()
 	}
+	g.leaveMachine()
 	g.touch(now)
 	then(now)
 	return nil

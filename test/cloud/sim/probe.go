@@ -1,22 +1,18 @@
 package sim
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"os/exec"
-	"strings"
-	"syscall"
 	"time"
 )
 
 // Probe asks a running container how it is, as a probe of the kubelet does.
 type Probe struct {
-	// Exec is the command that tells. It is run, in the container's directory and
-	// environment, if the container is a real process of this host and the
-	// command one of the same harmless programs. Otherwise, and without a
-	// command, the container is well unless SetHealth says differently.
-	Exec []string
+	// Action is what tells. It is carried out where the container really runs, a
+	// command alone where it is a process of this host and the command one of the same
+	// harmless programs. Otherwise, and without an action, the container is well unless
+	// SetHealth says differently.
+	Action
 	// InitialDelay is the time from the start to the first question.
 	InitialDelay time.Duration
 	// Period is the time between questions, Timeout how long an answer may take;
@@ -28,7 +24,7 @@ type Probe struct {
 }
 
 // probeGrace is how long a container that failed its liveness probe may take to
-// end (the kubelet's default).
+// end, unless the group says otherwise (the kubelet's default).
 const probeGrace = 30 * time.Second
 
 // liveness and readiness are the two uses of a probe, as events name them.
@@ -79,8 +75,8 @@ func (g *Group) ask(now time.Time, c *container, q *questions) {
 	if c.attempts != q.run || c.current.Run != Processing {
 		return
 	}
-	program := hostProgram(q.probe.Exec)
-	if c.host == nil || program == "" {
+	do := g.action(c, q.probe.Action)
+	if do == nil {
 		ill := c.dead
 		if q.use == readiness {
 			ill = c.unready
@@ -95,55 +91,9 @@ func (g *Group) ask(now time.Time, c *container, q *questions) {
 	if g.abandoned {
 		return
 	}
-	cmd := exec.Command(program, q.probe.Exec[1:]...)
-	cmd.Args[0] = q.probe.Exec[0]
-	cmd.Dir, cmd.Env = c.host.cmd.Dir, c.host.cmd.Env
-	g.fleet.wg.Add(1)
-	go func() {
-		defer g.fleet.wg.Done()
-		err := g.fleet.runProbe(cmd, orDefault(q.probe.Timeout, time.Second))
-		g.lock()
-		defer g.unlock()
-		if !g.abandoned {
-			g.answered(g.fleet.clock.Now(), c, q, err)
-		}
-	}()
-}
-
-// runProbe runs a command to its end, to the timeout, in real time, or until the
-// fleet is closed.
-func (f *Fleet) runProbe(cmd *exec.Cmd, timeout time.Duration) error {
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
-	var output strings.Builder
-	cmd.Stdout, cmd.Stderr = &output, &output
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.WaitDelay = time.Second // a process that left the group could hold the pipe open
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start the probe: %w", err)
-	}
-	ended := make(chan struct{})
-	f.wg.Add(1)
-	go func() {
-		defer f.wg.Done()
-		select {
-		case <-ended:
-			return
-		case <-ctx.Done():
-		case <-f.stop:
-		}
-		// The group may be gone already, which is what is wanted.
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-	}()
-	err := cmd.Wait()
-	close(ended)
-	switch {
-	case ctx.Err() != nil:
-		return fmt.Errorf("timed out after %s", timeout)
-	case err != nil:
-		return fmt.Errorf("%w: %s", err, strings.TrimSpace(output.String()))
-	}
-	return nil
+	g.background(orDefault(q.probe.Timeout, time.Second), do, func(now time.Time, err error) {
+		g.answered(now, c, q, err)
+	})
 }
 
 // answered counts an answer, acts on the last one that was needed, and queues
@@ -166,7 +116,7 @@ func (g *Group) answered(now time.Time, c *container, q *questions, err error) {
 		g.setReady(now, c, true)
 	case failed:
 		g.event(now, Normal, "Killing", fmt.Sprintf("Container %s failed liveness probe, will be restarted", c.spec.Name), c.spec.Name)
-		g.terminate(now, c, probeGrace)
+		g.terminate(now, c, orDefault(g.spec.Grace, probeGrace))
 		return // the next run has questions of its own
 	}
 	g.after(now, orDefault(q.probe.Period, 10*time.Second), func(now time.Time) { g.ask(now, c, q) })
@@ -176,6 +126,7 @@ func (g *Group) setReady(now time.Time, c *container, ready bool) {
 	if c.ready != ready {
 		c.ready = ready
 		g.touch(now)
+		g.launch(now)
 	}
 }
 
@@ -192,6 +143,6 @@ func (p *Probe) clone() *Probe {
 		return nil
 	}
 	copied := *p
-	copied.Exec = append([]string(nil), p.Exec...)
+	copied.Action = *p.Action.clone()
 	return &copied
 }

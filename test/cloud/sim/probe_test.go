@@ -68,14 +68,14 @@ func TestHostProbes(t *testing.T) {
 	f := NewFleet(Config{HostCommands: true, TempDir: t.TempDir()})
 	t.Cleanup(f.Close)
 	exec := func(command ...string) *Probe {
-		return &Probe{Exec: command, Period: 10 * time.Millisecond, FailureThreshold: 1}
+		return &Probe{Action: Action{Exec: command}, Period: 10 * time.Millisecond, FailureThreshold: 1}
 	}
 	g := mustStart(t, f, Spec{Containers: []Container{
 		{Name: "sees", Image: "busybox", Command: []string{"sh", "-c", "echo yes > mark; sleep 60"}, Env: []EnvVar{{"MARK", "mark"}},
 			Readiness: exec("sh", "-c", "cat $MARK")},
 		{Name: "blind", Image: "busybox", Command: []string{"sleep", "60"}, Readiness: exec("cat", "mark")},
 		{Name: "hangs", Image: "busybox", Command: []string{"sleep", "60"},
-			Liveness: &Probe{Exec: []string{"sleep", "60"}, Timeout: 10 * time.Millisecond, FailureThreshold: 1}},
+			Liveness: &Probe{Action: Action{Exec: []string{"sleep", "60"}}, Timeout: 10 * time.Millisecond, FailureThreshold: 1}},
 	}})
 	waitFor(t, "the container with the file to be ready", func() bool { return one(t, g, "sees").Ready })
 	waitFor(t, "the container that hangs to be restarted", func() bool { return one(t, g, "hangs").RestartCount > 0 })

@@ -295,7 +295,7 @@ func TestGrace(t *testing.T) {
 			f, clk := testFleet(t, Config{Plan: func(Spec, Container, int) (Plan, bool) {
 				return Plan{StopAfter: tt.stops}, true
 			}})
-			g := mustStart(t, f, Spec{Containers: []Container{{Name: "c", Image: "i", PreStop: tt.preStop}}})
+			g := mustStart(t, f, Spec{Containers: []Container{{Name: "c", Image: "i", PreStop: &Action{Exec: tt.preStop}}}})
 			clk.Step(10 * time.Second)
 			if err := g.Delete(tt.grace); err != nil {
 				t.Fatal(err)

@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/autoburst/autoburst/test/cloud/runc"
 )
 
 // RestartPolicy says which ended containers are started again.
@@ -53,6 +55,12 @@ type Spec struct {
 	// back with the Spec and does not look at it; it must not be changed.
 	Definition any
 
+	// Machine is what containers that really run have in common. It must not be changed.
+	Machine runc.Machine
+	// Grace is how long a container that failed its liveness probe may take to end; zero
+	// is 30 s.
+	Grace time.Duration
+
 	// ScheduleFailure, if set, ends scheduling in ScheduleFailed.
 	ScheduleFailure *ScheduleFailure
 }
@@ -81,9 +89,17 @@ type Container struct {
 	// Liveness restarts a container that is not well, Readiness says when it is
 	// ready, in place of ReadyAfter. Nil asks nothing. Init containers have none.
 	Liveness, Readiness *Probe
-	// PreStop is the command that runs before SIGTERM. It is never run, but a
-	// `sleep N` in it takes its time out of the grace period.
-	PreStop []string
+	// PostStart is done when a container has started, and PreStop before SIGTERM, both
+	// for containers that really run only. Of others, a `sleep N` in the command of
+	// PreStop takes its time out of the grace period.
+	PostStart, PreStop *Action
+	// Setting is how a container really runs. It must not be changed.
+	Setting runc.Setting
+	// NonRoot keeps a container from running as root, if it really runs.
+	NonRoot bool
+	// MessageFromLogs takes the end of the log for the message of a container that
+	// really ran and failed without one.
+	MessageFromLogs bool
 }
 
 // EnvVar is one environment variable.
@@ -107,7 +123,7 @@ func cloneContainers(in []Container) []Container {
 		out[i].Command = slices.Clone(out[i].Command)
 		out[i].Args = slices.Clone(out[i].Args)
 		out[i].Env = slices.Clone(out[i].Env)
-		out[i].PreStop = slices.Clone(out[i].PreStop)
+		out[i].PostStart, out[i].PreStop = out[i].PostStart.clone(), out[i].PreStop.clone()
 		out[i].Liveness, out[i].Readiness = out[i].Liveness.clone(), out[i].Readiness.clone()
 	}
 	return out

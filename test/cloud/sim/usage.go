@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Load is what a simulated process uses. A process of this host uses what it does.
+// Load is what a simulated process uses. A real process uses what it does.
 type Load struct {
 	// CPU is in vCPU, Memory in bytes.
 	CPU    float64
@@ -48,7 +48,7 @@ func (f *Fleet) SetLoad(match func(Spec, Container) bool, load Load) {
 		g.lock()
 		now := f.clock.Now()
 		for _, c := range g.all() {
-			if c.current.Run == Processing && c.host == nil {
+			if c.current.Run == Processing && c.process == nil {
 				c.trace.set(now, g.load(c))
 			}
 		}
@@ -70,15 +70,15 @@ func (g *Group) load(c *container) Load {
 }
 
 // UsageAt tells what the containers had used by each of the given times, those
-// only whose process ran at it. What a process of this host had used between two
+// only whose process ran at it. What a real process had used between two
 // calls is interpolated.
 func (g *Group) UsageAt(times ...time.Time) [][]Usage {
 	g.lock()
 	defer g.unlock()
 	now := g.fleet.clock.Now()
 	for _, c := range g.all() {
-		if c.host != nil {
-			cpu, memory := g.fleet.host.usage(c.host.cmd.Process.Pid)
+		if c.process != nil {
+			cpu, memory := c.process.usage()
 			c.trace.measured(now, cpu, memory)
 		}
 	}
@@ -132,7 +132,7 @@ func (t *trace) set(now time.Time, load Load) {
 	}
 }
 
-// measured notes what a process of this host has used.
+// measured notes what a real process has used.
 func (t *trace) measured(now time.Time, cpu time.Duration, memory int64) {
 	u, ok := t.at(now)
 	if !ok {
