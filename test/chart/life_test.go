@@ -16,7 +16,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/autoburst/autoburst/policy/v1alpha1")
+	"github.com/autoburst/autoburst/policy/v1alpha1"
+)
 
 // shop is a namespace that is served.
 const shop = "shop"
