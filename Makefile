@@ -55,7 +55,7 @@ test: control-plane ## Unit, integration and end-to-end tests, with the race det
 	go vet ./...
 	go test -race -timeout 15m $(UNIT_TESTS)
 	$(UPSTREAM) vet -trimpath ./... && go test -trimpath -timeout 10m ./...
-	$(HELM) vet ./... && go test -timeout 10m ./... && go tool helm-unittest ../../charts/autoburst
+	$(HELM) vet ./... && go test -count=1 -timeout 10m ./... && go tool helm-unittest ../../charts/autoburst
 	go test -race -timeout 45m -count=1 $(SYSTEM_TESTS)
 	go test -race -timeout 15m -count=1 -p 1 $(OTHER_SYSTEM_TESTS)
 	go test -race -timeout 15m -count=1 $(FAULT_TESTS)
@@ -106,7 +106,7 @@ verify: ## Fail when generated files, go.mod or formatting are not up to date
 chart: ## Lint, test and package the Helm chart into bin/
 	for values in charts/autoburst/values*.yaml charts/autoburst/ci/*.yaml; do \
 	  $(TOOL) helm lint --strict --kube-version 1.36.3 --values $$values charts/autoburst; done
-	$(HELM) test ./... && go tool helm-unittest ../../charts/autoburst
+	$(HELM) test -count=1 ./... && go tool helm-unittest ../../charts/autoburst
 	$(TOOL) helm package --destination bin charts/autoburst
 
 .PHONY: control-plane

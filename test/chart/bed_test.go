@@ -22,6 +22,9 @@ const (
 	aciNode   = playground.ACINode
 )
 
+// waitReady is how long a virtual node may take.
+const waitReady = time.Minute
+
 var (
 	// system is the control plane and the clouds; nothing of the product.
 	system *playground.Playground

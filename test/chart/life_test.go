@@ -45,7 +45,7 @@ func TestLife(t *testing.T) {
 		if strings.Contains(out, "PodSecurity") {
 			t.Errorf("a pod is not restricted:\n%s", out)
 		}
-		eventually(t, time.Minute, "the virtual node is there", ready(eciNode))
+		eventually(t, waitReady, "the virtual node is there", ready(eciNode))
 		kubectl(t, "", "annotate", "namespace", shop, "autoburst.io/mode=Overflow")
 		eventually(t, 30*time.Second, "pods of a served namespace are patched", patched)
 	})
@@ -81,7 +81,7 @@ func TestLife(t *testing.T) {
 		stop := admitAll(t)
 		helm(t, "upgrade", release, newer, "--values="+both, "--set=controller.replicas=3,settings.logLevel=debug", "--wait", "--timeout=3m")
 		stop()
-		eventually(t, time.Minute, "the second virtual node is there", ready(aciNode))
+		eventually(t, waitReady, "the second virtual node is there", ready(aciNode))
 		crd := kubectl(t, "", "get", "crd", "burstpolicies.autoburst.io", "-o", "yaml")
 		if !strings.Contains(crd, "changed by 0.1.1") {
 			t.Error("the upgrade does not change the CustomResourceDefinition")
