@@ -46,6 +46,12 @@ func TestLife(t *testing.T) {
 			t.Errorf("a pod is not restricted:\n%s", out)
 		}
 		eventually(t, waitReady, "the virtual node is there", ready(eciNode))
+		for _, service := range []string{"webhook", "metrics", "vnode-metrics"} {
+			endpoints := kubectl(t, "", "get", "endpointslices", "--namespace="+namespace, "-l", "kubernetes.io/service-name="+release+"-"+service, "-o", "jsonpath={.items[*].endpoints[*].targetRef.name}")
+			if len(strings.Fields(endpoints)) != 2 {
+				t.Errorf("Service %s leads to %q, want two pods", service, endpoints)
+			}
+		}
 		kubectl(t, "", "annotate", "namespace", shop, "autoburst.io/mode=Overflow")
 		eventually(t, 30*time.Second, "pods of a served namespace are patched", patched)
 	})
@@ -115,6 +121,13 @@ func TestLife(t *testing.T) {
 		if after := kubectl(t, "", "get", "deployments", "--namespace="+namespace, "-o", "name"); after != before {
 			t.Errorf("Deployments were %s and are %s", before, after)
 		}
+		if out, err := plugin(t, "drain", aciNode, "--delete-node", "--timeout=90s"); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		// Who thinks better of it has the node back; the number of agents was changed by
+		// somebody else than Helm, which asks whether to have its way.
+		helm(t, "upgrade", release, chart(), "--values="+both, "--force-conflicts", "--wait", "--timeout=2m")
+		eventually(t, waitReady, "the drained node is back", ready(aciNode))
 		if out, err := plugin(t, "drain", aciNode, "--delete-node", "--timeout=90s"); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
