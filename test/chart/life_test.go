@@ -33,7 +33,7 @@ func TestLife(t *testing.T) {
 
 	step := func(name string, f func(*testing.T)) {
 		t.Helper()
-		if !t.Run(name, f) {
+		if !t.Run(name, f) && name == "install" {
 			t.FailNow()
 		}
 	}
