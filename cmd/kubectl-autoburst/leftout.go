@@ -73,16 +73,11 @@ func newLeftOut(streams genericiooptions.IOStreams) *cobra.Command {
 }
 
 func (o *leftOutOptions) run(ctx context.Context) error {
-	cfg, err := o.config.ToRESTConfig()
+	c, err := connect(o.config)
 	if err != nil {
-		return usagef("reading the kubeconfig: %w", err)
+		return err
 	}
-	cfg.UserAgent = "kubectl-autoburst/" + version
-	client, err := kubernetes.NewForConfig(cfg)
-	if err != nil {
-		return usagef("reading the kubeconfig: %w", err)
-	}
-	return o.check(ctx, client)
+	return o.check(ctx, c.Kube)
 }
 
 func (o *leftOutOptions) check(ctx context.Context, client kubernetes.Interface) error {

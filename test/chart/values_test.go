@@ -2,33 +2,30 @@ package chart
 
 import (
 	"context"
+	"fmt"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/autoburst/autoburst/test/cluster"
 )
 
-// monitoring are the kinds of the Prometheus operator, as far as the API server needs
-// to know them to take objects of these kinds.
-const monitoring = `
+// others are the kinds that the chart renders and other projects define. The API
+// server is to take objects of these kinds, and says nothing of what is in them.
+var others = map[string]string{
+	"ServiceMonitor": "monitoring.coreos.com", "PrometheusRule": "monitoring.coreos.com",
+	"Certificate": "cert-manager.io", "Issuer": "cert-manager.io",
+}
+
+const definition = `
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
-metadata: {name: servicemonitors.monitoring.coreos.com}
+metadata: {name: %[1]ss.%[2]s}
 spec:
-  group: monitoring.coreos.com
+  group: %[2]s
   scope: Namespaced
-  names: {kind: ServiceMonitor, plural: servicemonitors}
-  versions:
-  - {name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}}
----
-apiVersion: apiextensions.k8s.io/v1
-kind: CustomResourceDefinition
-metadata: {name: prometheusrules.monitoring.coreos.com}
-spec:
-  group: monitoring.coreos.com
-  scope: Namespaced
-  names: {kind: PrometheusRule, plural: prometheusrules}
+  names: {kind: %[3]s, plural: %[1]ss}
   versions:
   - {name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}}
 `
@@ -36,8 +33,16 @@ spec:
 // TestManifestsAreValid has the API server judge, strictly, all that the chart renders
 // with each set of values, hooks and tests included.
 func TestManifestsAreValid(t *testing.T) {
-	kubectl(t, monitoring, "apply", "-f", "-")
-	kubectl(t, "", "wait", "--for=condition=Established", "crd/servicemonitors.monitoring.coreos.com", "crd/prometheusrules.monitoring.coreos.com", "--timeout=30s")
+	for kind, group := range others {
+		plural := strings.ToLower(kind)
+		kubectl(t, fmt.Sprintf(definition, plural, group, kind), "apply", "-f", "-")
+		kubectl(t, "", "wait", "--for=condition=Established", "crd/"+plural+"s."+group, "--timeout=30s")
+		t.Cleanup(func() {
+			if _, err := system.Kubectl(context.Background(), "", "delete", "crd", plural+"s."+group); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 	files, err := filepath.Glob(filepath.Join(chart(), "ci", "*.yaml"))
 	if err != nil || len(files) < 5 {
 		t.Fatalf("there are %d sets of values: %v", len(files), err)

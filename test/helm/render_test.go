@@ -120,6 +120,7 @@ func leaves(schema, values map[string]any, path []string, f func(path []string, 
 var every = map[string]any{
 	"admission": "MutatingAdmissionPolicy", "logLevel": "debug", "logFormat": "text", "pullPolicy": "Never",
 	"reinvocationPolicy": "Never", "url": "https://example.com:1", "digest": "sha256:" + strings.Repeat("0", 64), "memoryTarget": "7GiB",
+	"duration": "7h", "renewBefore": "7h", "caBundle": "-----BEGIN CERTIFICATE-----\nchanged", "kind": "ClusterIssuer",
 	"onUninstall": "Abandon", "onUpgrade": "Abandon", "interval": "7s", "scrapeTimeout": "7s", "metricsPort": 7001, "healthPort": 7002,
 	"drainArgs": []any{"--force"}, "egressPorts": []any{7003}, "metricsFrom": []any{map[string]any{"podSelector": map[string]any{}}},
 	"extraEgress": []any{map[string]any{"ports": []any{map[string]any{"port": 7004}}}},
