@@ -15,6 +15,7 @@ SYSTEM_TESTS := ./test/cluster/... ./test/e2e/... ./test/imports/...
 # are gone.
 OTHER_SYSTEM_TESTS := ./test/bench/foreign/... \
 	./test/certificates/... \
+	./test/chart/... \
 	./test/cli/... \
 	./test/containers/... \
 	./test/docs/... \
@@ -26,6 +27,8 @@ CHAOS_TESTS := ./test/chaos/...
 # This compares with Kubernetes' own code, in a module of its own. The flags are those
 # of the control plane, so that what both compile is compiled once.
 UPSTREAM := cd test/upstream && export CGO_ENABLED=0 GOWORK=off && go
+# The chart, rendered by Helm's library and by helm-unittest, in a module of their own.
+HELM := cd test/helm && export CGO_ENABLED=0 GOWORK=off GOFLAGS=-trimpath && go
 CHAOS_SEED ?= 1
 ROUNDS ?= 200
 SEED   ?= 0
@@ -53,6 +56,7 @@ test: control-plane ## Unit, integration and end-to-end tests, with the race det
 	go vet ./...
 	go test -race -timeout 15m $(UNIT_TESTS)
 	$(UPSTREAM) vet -trimpath ./... && go test -trimpath -timeout 10m ./...
+	$(HELM) vet ./... && go test -count=1 -timeout 10m ./... && go tool helm-unittest ../../charts/autoburst
 	go test -race -timeout 45m -count=1 $(SYSTEM_TESTS)
 	go test -race -timeout 15m -count=1 -p 1 $(OTHER_SYSTEM_TESTS)
 	go test -race -timeout 15m -count=1 $(FAULT_TESTS)
@@ -86,6 +90,7 @@ generate: ## Deep copies, CRDs, the chart's copy of them, generated docs
 	$(TOOL) crd-ref-docs --log-level ERROR --source-path policy/v1alpha1 --config docs/generate/api.yaml --renderer markdown --output-path docs/api.md
 	go test ./cmd/kubectl-autoburst -run TestReference -count=1 -update
 	$(UPSTREAM) mod tidy
+	$(HELM) mod tidy
 
 .PHONY: verify
 verify: ## Fail when generated files, go.mod or formatting are not up to date
@@ -100,8 +105,10 @@ verify: ## Fail when generated files, go.mod or formatting are not up to date
 	if [ -n "$$unformatted" ]; then echo "verify: not gofmt-ed:" $$unformatted >&2; exit 1; fi
 
 .PHONY: chart
-chart: ## Lint and package the Helm chart into bin/
-	$(TOOL) helm lint --strict charts/autoburst
+chart: ## Lint, test and package the Helm chart into bin/
+	for values in charts/autoburst/values*.yaml charts/autoburst/ci/*.yaml; do \
+	  $(TOOL) helm lint --strict --kube-version 1.36.3 --values $$values charts/autoburst; done
+	$(HELM) test -count=1 ./... && go tool helm-unittest ../../charts/autoburst
 	$(TOOL) helm package --destination bin charts/autoburst
 
 .PHONY: control-plane

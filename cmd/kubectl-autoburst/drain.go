@@ -55,6 +55,7 @@ type drainOptions struct {
 	ignoreDaemonSets bool
 	dryRun           bool
 	deleteNode       bool
+	ignoreNotFound   bool
 	releaseNamespace string
 }
 
@@ -87,6 +88,7 @@ func newDrain(streams genericiooptions.IOStreams) *cobra.Command {
 	fs.BoolVar(&o.dryRun, "dry-run", false, "Say what would be done, and change nothing.")
 	fs.BoolVar(&o.deleteNode, "delete-node", false,
 		"When the node is empty, scale the Deployment of its agents to 0, wait until they have stopped, and delete the Node.")
+	fs.BoolVar(&o.ignoreNotFound, "ignore-not-found", false, "End well when there is no such node and none of its agents runs.")
 	fs.StringVar(&o.releaseNamespace, "release-namespace", "autoburst-system", "Where Autoburst is installed, and with it the node's agents.")
 	completeFlags(cmd, o.config, nil)
 	return cmd
@@ -141,6 +143,9 @@ func (d *drainer) sayOnce(format string, args ...any) {
 
 func (d *drainer) drain(ctx context.Context) error {
 	node, err := d.read(ctx)
+	if d.ignoreNotFound && apierrors.IsNotFound(err) {
+		return d.confirmGone(ctx)
+	}
 	if err != nil {
 		return err
 	}
@@ -211,7 +216,7 @@ func (d *drainer) read(ctx context.Context) (*corev1.Node, error) {
 	node, err := d.client.CoreV1().Nodes().Get(ctx, d.node, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
-		return nil, fmt.Errorf("there is no node %s; the virtual nodes are: kubectl get nodes -l %s", d.node, virtualNodes)
+		return nil, &missingNodeError{name: d.node, err: err}
 	case err != nil:
 		return nil, fmt.Errorf("reading node %s: %w", d.node, err)
 	case node.Labels[v1alpha1.VirtualNodeLabel] != v1alpha1.VirtualNodeValue || node.Annotations[v1alpha1.CapabilitiesAnnotation] == "":

@@ -78,7 +78,7 @@ func newRoot(streams genericiooptions.IOStreams, now func() time.Time) *cobra.Co
 	})
 	root.AddCommand(
 		newCheck(streams), newStatus(streams), newExplain(streams, now), newSimulate(streams),
-		newEnable(streams), newDisable(streams), newDrain(streams), newVersion(streams),
+		newEnable(streams), newDisable(streams), newDrain(streams), newLeftOut(streams), newVersion(streams),
 	)
 	// What cobra adds by itself takes any word for a shell.
 	root.InitDefaultCompletionCmd()

@@ -1,6 +1,7 @@
 // Command generate writes the reference pages that follow from the code:
 // docs/reasons.md, those of docs/providers, docs/eci-annotations.md and
-// docs/waivers.md. Run it at the root of the repository.
+// docs/waivers.md, and the values in the chart's README. Run it at the root of the
+// repository.
 package main
 
 import (
@@ -12,12 +13,18 @@ import (
 )
 
 func main() {
+	readme, err := readmeWithValues()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "generate:", err)
+		os.Exit(1)
+	}
 	for path, text := range map[string]string{
 		"docs/reasons.md":         reasons(),
 		"docs/providers/eci.md":   page(alibaba()),
 		"docs/providers/aci.md":   page(azure()),
 		"docs/eci-annotations.md": eciAnnotations(),
 		"docs/waivers.md":         waivers(),
+		chartReadme:               readme,
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 			fmt.Fprintln(os.Stderr, "generate:", err)

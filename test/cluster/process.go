@@ -87,6 +87,17 @@ func (p *Process) Err() error {
 	}
 }
 
+// ExitCode is the code with which the process ended; -1 when a signal ended it, or
+// while it runs.
+func (p *Process) ExitCode() int {
+	select {
+	case <-p.done:
+		return p.cmd.ProcessState.ExitCode()
+	default:
+		return -1
+	}
+}
+
 // Tail returns the last lines of the log.
 func (p *Process) Tail(lines int) []byte {
 	b, err := os.ReadFile(p.Log)

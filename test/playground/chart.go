@@ -16,6 +16,7 @@ func (p *Playground) values() string {
 	return fmt.Sprintf(`
 controller: {replicas: 0}
 vnode: {replicas: 0}
+removal: {onUninstall: Abandon} # no kubelet runs the pods of hooks
 settings: {logFormat: text}
 webhook: {url: "https://%s"}
 virtualNodes:

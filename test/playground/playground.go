@@ -74,6 +74,8 @@ type Options struct {
 	ExtraNodes []ExtraNode
 	// WithoutAgents leaves the virtual nodes out until StartAgent.
 	WithoutAgents bool
+	// WithoutChart installs nothing: who starts it does, as somebody else wants it.
+	WithoutChart bool
 	// Taps leads each replica of an agent through a tap of its own to the API server.
 	Taps bool
 	// PageSize bounds the pages of the clouds' lists; zero leaves them as large as
@@ -151,10 +153,13 @@ func Start(ctx context.Context, o Options) (_ *Playground, err error) {
 	if p.balancer, err = newBalancer(); err != nil {
 		return nil, err
 	}
-	p.say("installing the chart")
 	if err := p.makeCredentials(ctx); err != nil {
 		return nil, err
 	}
+	if o.WithoutChart {
+		return p, nil
+	}
+	p.say("installing the chart")
 	if err := p.InstallChart(ctx, o.Set...); err != nil {
 		return nil, err
 	}

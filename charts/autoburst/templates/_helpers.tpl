@@ -6,13 +6,13 @@
 {{/* Start of all names. It leaves room for the longest suffix but that of virtual nodes. */}}
 {{- define "autoburst.fullname" -}}
 {{- if .Values.fullnameOverride }}
-{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" }}
+{{- .Values.fullnameOverride | trunc 48 | trimSuffix "-" }}
 {{- else }}
 {{- $name := default .Chart.Name .Values.nameOverride }}
 {{- if contains $name .Release.Name }}
-{{- .Release.Name | trunc 50 | trimSuffix "-" }}
+{{- .Release.Name | trunc 48 | trimSuffix "-" }}
 {{- else }}
-{{- printf "%s-%s" .Release.Name $name | trunc 50 | trimSuffix "-" }}
+{{- printf "%s-%s" .Release.Name $name | trunc 48 | trimSuffix "-" }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -135,4 +135,38 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{/* The namespaces that are never served, as a JSON list. */}}
 {{- define "autoburst.excludedNamespaces" -}}
 {{- concat (list "kube-system" "kube-node-lease" .Release.Namespace) .Values.webhook.excludedNamespaces | uniq | toJson }}
+{{- end }}
+
+{{/* What the pods of hooks have in common with those of the controller: where they run, and as whom. */}}
+{{- define "autoburst.hookPod" -}}
+enableServiceLinks: false
+automountServiceAccountToken: true
+restartPolicy: Never
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+securityContext:
+  {{- toYaml .Values.controller.podSecurityContext | nindent 2 }}
+{{- with .Values.controller.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.controller.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+affinity:
+  {{- include "autoburst.affinity" dict | nindent 2 }}
+{{- end }}
+
+{{/* What runs kubectl-autoburst, which is in the controller's image. */}}
+{{- define "autoburst.hookContainer" -}}
+image: {{ include "autoburst.image" (dict "root" . "image" .Values.controller.image) }}
+imagePullPolicy: {{ .Values.controller.image.pullPolicy }}
+resources:
+  requests: {cpu: 10m, memory: 32Mi}
+  limits: {memory: 256Mi}
+securityContext:
+  {{- toYaml .Values.controller.securityContext | nindent 2 }}
 {{- end }}
