@@ -536,10 +536,10 @@ func (r *reconciler) writeStatus(ctx context.Context, uid types.UID, v view, wan
 	case err != nil:
 		// Of a conflict, too: it is another pod by now, as the watch will say, or others
 		// wrote at the same time, and nothing else may bring the pod up again.
-		r.metrics.writes.WithLabelValues("failed").Inc()
+		r.metrics.writes.WithLabelValues(resultFailed).Inc()
 		return err
 	case changed:
-		r.metrics.writes.WithLabelValues("written").Inc()
+		r.metrics.writes.WithLabelValues(resultWritten).Inc()
 		r.change(uid, func(rec *record) { rec.written = written })
 	}
 	return nil

@@ -53,6 +53,15 @@ func (r *reconciler) steer(uid types.UID, pod *corev1.Pod, st *corev1.PodStatus,
 			r.ledger.spans.learn(c.owner, ranFor(st))
 		}
 	}
+	if pod.Status.Phase == corev1.PodPending && c.stage != serving && c.stage != finishing {
+		rec.young = true
+	}
+	if next != starting && rec.young {
+		rec.young = false
+		if bound := boundAt(pod); !bound.IsZero() && !done {
+			r.metrics.startup.Observe(max(0, changed.Sub(bound)).Seconds())
+		}
+	}
 	restarted := slices.ContainsFunc(st.ContainerStatuses, func(s corev1.ContainerStatus) bool { return s.RestartCount > 0 })
 	owner := ""
 	if next == finishing {
@@ -65,6 +74,16 @@ func (r *reconciler) steer(uid types.UID, pod *corev1.Pod, st *corev1.PodStatus,
 	if !carries {
 		r.readSoon()
 	}
+}
+
+// boundAt is when a pod was bound to its node, zero if nobody has said so.
+func boundAt(pod *corev1.Pod) time.Time {
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionTrue {
+			return c.LastTransitionTime.Time
+		}
+	}
+	return time.Time{}
 }
 
 // readSoon has the plan of reads looked at.

@@ -228,6 +228,8 @@ func (a *Agent) work(ctx, lead context.Context) {
 	t.measurer = newMeasurer(a.cfg, a.provider, t.reconciler)
 	a.present.Store(t)
 	defer a.present.Store(nil)
+	a.metrics.leads.Set(1)
+	defer a.metrics.standBy()
 
 	keeping, let := context.WithCancel(lead)
 	var wg sync.WaitGroup

@@ -97,7 +97,7 @@ func Register(server Server, o Options) error {
 		o.MaxInFlight = DefaultMaxInFlight
 	}
 	m := newMetrics()
-	if err := m.register(o.Registerer); err != nil {
+	if err := m.set.Register(o.Registerer); err != nil {
 		return fmt.Errorf("registering the webhook: %w", err)
 	}
 

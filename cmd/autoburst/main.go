@@ -17,9 +17,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/config"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
+	"github.com/autoburst/autoburst/metric"
 	"github.com/autoburst/autoburst/policy/controller"
 	"github.com/autoburst/autoburst/policy/store"
 )
+
+// version is set by the linker.
+var version = "0.0.0-dev"
 
 func main() {
 	o, err := parseOptions(os.Args[1:], os.Getenv, os.Stdout)
@@ -62,6 +66,9 @@ func run(ctx context.Context, o options, logger logr.Logger) error {
 		}); err != nil {
 			return err
 		}
+	}
+	if err := metric.BuildInfo(version).Register(metrics.Registry); err != nil {
+		return fmt.Errorf("registering metrics: %w", err)
 	}
 	view := store.New(store.Options{
 		Excluded: []string{o.namespace}, AdmissionByPolicy: o.admission == admissionPolicy, Logger: logger.WithName("store"),

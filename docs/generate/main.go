@@ -1,6 +1,6 @@
 // Command generate writes the reference pages that follow from the code:
-// docs/reasons.md, those of docs/providers, docs/eci-annotations.md and
-// docs/waivers.md. Run it at the root of the repository.
+// docs/reasons.md, those of docs/providers, docs/eci-annotations.md,
+// docs/waivers.md and docs/metrics.md. Run it at the root of the repository.
 package main
 
 import (
@@ -18,6 +18,7 @@ func main() {
 		"docs/providers/aci.md":   page(azure()),
 		"docs/eci-annotations.md": eciAnnotations(),
 		"docs/waivers.md":         waivers(),
+		"docs/metrics.md":         metrics(),
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 			fmt.Fprintln(os.Stderr, "generate:", err)

@@ -44,6 +44,8 @@ type client struct {
 	refused          func(Credentials)
 	transport        *http.Transport
 	quota            *quota.Account
+	// dates are those of the answers.
+	dates providers.Hearing
 }
 
 func newClient(cfg *Config, account *quota.Account) *client {
@@ -115,7 +117,7 @@ func (c *client) callAs(ctx context.Context, key Credentials, action string, eff
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	trip := &roundTrip{ctx: ctx, base: c.transport, action: action, effect: eff}
+	trip := &roundTrip{ctx: ctx, base: c.transport, action: action, effect: eff, dates: &c.dates}
 	defer func() {
 		if trip.sent.Load() {
 			permit.Done(err)
@@ -191,6 +193,7 @@ type roundTrip struct {
 	base   http.RoundTripper
 	action string
 	effect effect
+	dates  *providers.Hearing
 	// denied is why the request was not sent, by the permit of its context.
 	denied *providers.Error
 	// sent is true once the request had a connection, so that it may have
@@ -211,10 +214,12 @@ func (t *roundTrip) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx := httptrace.WithClientTrace(t.ctx, &httptrace.ClientTrace{
 		GotConn: func(httptrace.GotConnInfo) { t.sent.Store(true) },
 	})
+	begun := time.Now()
 	resp, err := t.base.RoundTrip(req.WithContext(ctx))
 	if err != nil {
 		return nil, err
 	}
+	t.dates.Note(resp.Header, begun, time.Now())
 	t.status.Store(int32(resp.StatusCode))
 	if resp.StatusCode >= 300 && resp.StatusCode < 400 {
 		// Following it would send the signed request, with all its secrets, to
