@@ -155,6 +155,7 @@ func newParts(o Options) (*parts, error) {
 		o.Clock = clock.RealClock{}
 	}
 	m := newMetrics(func() bool { return o.View.Snapshot().Stopped }, func() bool { return o.View.Snapshot().ControllerLive })
+	m.nodes = func() map[string]float64 { return readiness(o.View.Snapshot().VirtualNodes) }
 	if err := m.register(o.Registerer); err != nil {
 		return nil, fmt.Errorf("registering the metrics of the policy controller: %w", err)
 	}

@@ -38,6 +38,12 @@ const (
 	locatedNowhere = "waiting"
 )
 
+// The values of label ready.
+const (
+	isReady    = "true"
+	isNotReady = "false"
+)
+
 // metrics of the controller. Labels come from closed lists only: no name of a
 // namespace, pod or policy is ever one.
 type metrics struct {
@@ -53,8 +59,9 @@ type metrics struct {
 	repatriations *prometheus.CounterVec
 	// ledgerWrites counts writes of the ledger of limits, by result.
 	ledgerWrites *prometheus.CounterVec
-	// oldest is what the ages of waiting pods are asked of, once there is one.
-	oldest func() map[string]float64
+	// oldest and nodes are what the ages of waiting pods, and the virtual nodes by
+	// readiness, are asked of.
+	oldest, nodes func() map[string]float64
 
 	set metric.Set
 }
@@ -83,7 +90,8 @@ func newMetrics(stopped, live func() bool) *metrics {
 			return 0
 		}
 	}
-	m := &metrics{oldest: func() map[string]float64 { return nil }}
+	none := func() map[string]float64 { return nil }
+	m := &metrics{oldest: none, nodes: none}
 	s := &m.set
 	m.decisions = s.CounterVec(metric.Family{
 		Name: "autoburst_late_decisions_total", Stability: metric.Beta,
@@ -138,6 +146,11 @@ func newMetrics(stopped, live func() bool) *metrics {
 		Name: "autoburst_controller_live", Stability: metric.Beta,
 		Help: "1 while this replica sees that an elected controller is at work, 0 otherwise.",
 	}, gauge(live))
+	s.Gauges(metric.Family{
+		Name: "autoburst_virtual_nodes", Stability: metric.Beta,
+		Help:   "Virtual nodes that this replica sees, of whichever maker, by whether pods can be placed there: Ready, not cordoned, and without a taint such as not-ready.",
+		Labels: []metric.Label{{Name: "ready", Values: []string{isReady, isNotReady}}},
+	}, func() map[string]float64 { return m.nodes() })
 	m.gates = s.CounterVec(metric.Family{
 		Name: "autoburst_gates_opened_total", Stability: metric.Alpha,
 		Help:   "Scheduling gates that were opened, by whether the pod was granted a virtual node with it or released to the scheduler.",
@@ -170,6 +183,19 @@ func (m *metrics) countDecision(d policy.Decision) {
 }
 
 func (m *metrics) granted(after time.Duration) { m.latency.Observe(after.Seconds()) }
+
+// readiness counts virtual nodes by whether they are ready.
+func readiness(nodes []*policy.VirtualNode) map[string]float64 {
+	by := map[string]float64{isReady: 0, isNotReady: 0}
+	for _, n := range nodes {
+		if n.Ready {
+			by[isReady]++
+		} else {
+			by[isNotReady]++
+		}
+	}
+	return by
+}
 
 // counted shows the pods of all policies.
 func (m *metrics) counted(by map[policy.Ref]counts) {
