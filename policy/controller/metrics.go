@@ -151,10 +151,11 @@ func newMetrics(stopped, live func() bool) *metrics {
 		Help:   "Virtual nodes that this replica sees, of whichever maker, by whether pods can be placed there: Ready, not cordoned, and without a taint such as not-ready.",
 		Labels: []metric.Label{{Name: "ready", Values: []string{isReady, isNotReady}}},
 	}, func() map[string]float64 { return m.nodes() })
+	outcomes := []string{gateGranted, gateReleased}
 	m.gates = s.CounterVec(metric.Family{
 		Name: "autoburst_gates_opened_total", Stability: metric.Alpha,
 		Help:   "Scheduling gates that were opened, by whether the pod was granted a virtual node with it or released to the scheduler.",
-		Labels: []metric.Label{{Name: "outcome", Values: []string{gateGranted, gateReleased}}},
+		Labels: []metric.Label{{Name: "outcome", Values: outcomes}},
 	})
 	m.failoverMetrics = newFailoverMetrics(s)
 	results := []string{resultWritten, resultConflict, resultFailed}
@@ -166,6 +167,9 @@ func newMetrics(stopped, live func() bool) *metrics {
 	// A series that is there from the start lets an alert see the first failure.
 	for _, result := range results {
 		m.ledgerWrites.WithLabelValues(result)
+	}
+	for _, outcome := range outcomes {
+		m.gates.WithLabelValues(outcome)
 	}
 	for _, cause := range causes {
 		m.failures.WithLabelValues(cause)
