@@ -138,7 +138,10 @@ func burst(t *testing.T, p *playground.Playground) {
 				}
 				nodes[pod.Spec.NodeName]++
 			}
-			return len(list.Items) >= 9 && nodes[playground.ECINode] > 0 && nodes[playground.ACINode] > 0, fmt.Errorf("pods by node: %v", nodes)
+			if len(list.Items) < 9 || nodes[playground.ECINode] == 0 || nodes[playground.ACINode] == 0 {
+				return false, fmt.Errorf("pods by node: %v", nodes)
+			}
+			return true, nil
 		}); err != nil {
 			t.Fatal(err)
 		}
@@ -285,7 +288,10 @@ func checkRules(t *testing.T, server *prometheus, rules files.RuleFile) {
 				n++
 			}
 		}
-		return n == len(rules.Alerts()), fmt.Errorf("%d rules", n)
+		if want := len(rules.Alerts()); n != want {
+			return false, fmt.Errorf("%d rules, want %d", n, want)
+		}
+		return true, nil
 	}); err != nil {
 		t.Error(err)
 	}
