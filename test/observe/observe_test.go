@@ -35,7 +35,7 @@ import (
 )
 
 // window takes the place of the windows of rates, which are minutes.
-const window = "15s"
+const window = "10s"
 
 // workload fills four local slots, and more: two pods wait for the controller's
 // grant, one runs on ACI at once.

@@ -105,12 +105,29 @@ func startPrometheus(ctx context.Context, p *playground.Playground, rules any) (
 	if err != nil {
 		return nil, err
 	}
-	return s, playground.Poll(ctx, 30*time.Second, "Prometheus is ready", func(ctx context.Context) (bool, error) {
+	want := len(controllers) + len(agents) + 1
+	return s, playground.Poll(ctx, time.Minute, "Prometheus scrapes all programs", func(ctx context.Context) (bool, error) {
 		if err := s.process.Err(); err != nil {
 			return false, err
 		}
-		_, err := get(ctx, "http://"+s.address+"/-/ready")
-		return err == nil, err
+		var data struct {
+			ActiveTargets []struct{ ScrapeURL, Health, LastError string }
+		}
+		if err := s.ask(ctx, "/api/v1/targets", nil, &data); err != nil {
+			return false, err
+		}
+		up := 0
+		for _, t := range data.ActiveTargets {
+			if t.Health == "up" {
+				up++
+			} else if t.LastError != "" {
+				return false, fmt.Errorf("%s: %s", t.ScrapeURL, t.LastError)
+			}
+		}
+		if up != want {
+			return false, fmt.Errorf("%d targets of %d are up", up, want)
+		}
+		return true, nil
 	})
 }
 
