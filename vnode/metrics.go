@@ -21,8 +21,8 @@ var operations = []string{
 	"Create", "Delete", "List", "Changes", "Get", "Find", "Check", "Usage", "Consumption", "Logs", "Exec", "Attach",
 }
 
-// codes are how a call may end.
-var codes = append([]string{codeOK}, metric.Texts(
+// callCodes are how a call may end.
+var callCodes = append([]string{codeOK}, metric.Texts(
 	providers.NotFound, providers.Throttled, providers.Unavailable, providers.Unknown, providers.Conflict, providers.Unauthorized,
 	providers.Misconfigured, providers.AccountSuspended, providers.QuotaExceeded, providers.OutOfStock, providers.NoSuchStock,
 	providers.InvalidPod, providers.Unsupported)...)
@@ -103,7 +103,7 @@ func newMetrics() (*Metrics, *metric.Set) {
 		requests: set.CounterVec(metric.Family{
 			Name: "autoburst_provider_requests_total", Stability: metric.Beta,
 			Help:   "Calls to the cloud, by operation and by code: OK, or the class of the error.",
-			Labels: []metric.Label{operation, {Name: "code", Values: codes}},
+			Labels: []metric.Label{operation, {Name: "code", Values: callCodes}},
 		}),
 		durations: set.HistogramVec(metric.Family{
 			Name: "autoburst_provider_request_duration_seconds", Stability: metric.Beta,

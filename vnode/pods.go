@@ -98,9 +98,11 @@ func (r *reconciler) createGroup(ctx context.Context, uid types.UID, v view) (ti
 		return 0, &laneError{r.createLane}
 	}
 
-	spec, err := r.resolver.resolve(ctx, v.pod, func(reason, message string) {
+	preparing, prepare := r.traced(ctx, v.pod, "prepare container group")
+	spec, err := r.resolver.resolve(preparing, v.pod, func(reason, message string) {
 		r.events.pod(v.pod, occurrence{warning: true, reason: reason, message: message, key: message})
 	})
+	endTraced(prepare, err)
 	var missing *missingError
 	var unsupported *unsupportedError
 	switch {
@@ -123,7 +125,9 @@ func (r *reconciler) createGroup(ctx context.Context, uid types.UID, v view) (ti
 		return r.held(ctx, uid, v, h)
 	}
 	flies = true
-	id, err := r.create(ctx, a, spec)
+	creating, span := r.traced(ctx, v.pod, "create container group")
+	id, err := r.create(creating, a, spec)
+	endTraced(span, err)
 	now := r.clock.Now()
 	if err != nil {
 		return r.createFailed(ctx, uid, v, a, err)

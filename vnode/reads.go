@@ -56,12 +56,9 @@ func (r *reconciler) steer(uid types.UID, pod *corev1.Pod, st *corev1.PodStatus,
 	if pod.Status.Phase == corev1.PodPending && c.stage != serving && c.stage != finishing {
 		rec.young = true
 	}
-	if next != starting && rec.young {
-		rec.young = false
-		if bound := boundAt(pod); !bound.IsZero() && !done {
-			r.metrics.startup.Observe(max(0, changed.Sub(bound)).Seconds())
-		}
-	}
+	bound := boundAt(pod)
+	began := next != starting && rec.young && !done && !bound.IsZero()
+	rec.young = rec.young && next == starting
 	restarted := slices.ContainsFunc(st.ContainerStatuses, func(s corev1.ContainerStatus) bool { return s.RestartCount > 0 })
 	owner := ""
 	if next == finishing {
@@ -71,6 +68,10 @@ func (r *reconciler) steer(uid types.UID, pod *corev1.Pod, st *corev1.PodStatus,
 	c.restarted = restarted
 	carries := r.ledger.carriesStatus
 	r.ledger.mu.Unlock()
+	if began {
+		r.metrics.startup.Observe(max(0, changed.Sub(bound)).Seconds())
+		r.traceStart(pod, s.group.ID, bound, changed)
+	}
 	if !carries {
 		r.readSoon()
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 	"k8s.io/utils/clock"
 
 	"github.com/autoburst/autoburst/policy"
@@ -67,6 +68,8 @@ type Options struct {
 	ReleaseNamespace string
 	// Registerer gets the metrics of this package. Required.
 	Registerer prometheus.Registerer
+	// Tracer makes a span of every request. Nil traces nothing and costs nothing.
+	Tracer trace.Tracer
 	// Logger gets one line for every request that failed open. The zero value
 	// logs nothing.
 	Logger logr.Logger

@@ -134,6 +134,12 @@ func serve(ctx context.Context, o options, getenv func(string) string, log *slog
 	if err != nil {
 		return err
 	}
+	tracer, stopTracing, err := startTracing(ctx, o, log)
+	if err != nil {
+		return err
+	}
+	defer stopTracing()
+	o.config.Tracer = tracer
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	ours := prometheus.WrapRegistererWith(metric.Ours(o.config.Node.Name, provider.Name()), registry)

@@ -52,6 +52,11 @@ func run(ctx context.Context, o options, logger logr.Logger) error {
 	cfg.UserAgent = "autoburst"
 	cfg.QPS = -1 // the API server's priority and fairness limits, not the client
 
+	tracer, stopTracing, err := startTracing(ctx, o, logger)
+	if err != nil {
+		return err
+	}
+	defer stopTracing()
 	var serving certificate // nil where no webhook serves
 	mgr, err := newManager(cfg, o, logger, func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 		return serving.GetCertificate(hello)
@@ -94,11 +99,11 @@ func run(ctx context.Context, o options, logger logr.Logger) error {
 	}
 	writes := controller.Options{
 		View: view, Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: recorder, Registerer: metrics.Registry,
-		Limits: limits,
+		Limits: limits, Tracer: tracer,
 	}
 	if o.admission == admissionPolicy {
 		writes.Admission = &controller.Admission{Name: o.policyName, Policies: mgr.GetAPIReader()}
-	} else if err := serveWebhook(mgr, o, logger, view, serving, held); err != nil {
+	} else if err := serveWebhook(mgr, o, logger, tracer, view, serving, held); err != nil {
 		return err
 	}
 	if err := controller.AddTo(mgr, writes); err != nil {

@@ -95,7 +95,9 @@ func (p *Provider) Location() providers.Location {
 // do makes one call with the present session and turns its error into the one
 // that the caller may see. secrets are values of the request that must not be
 // in it.
-func (p *Provider) do(ctx context.Context, op operation, secrets redactor, call func(context.Context, *session) error) error {
+func (p *Provider) do(ctx context.Context, op operation, secrets redactor, call func(context.Context, *session) error) (err error) {
+	ctx, ended := providers.Traced(ctx, name, op.name)
+	defer func() { ended(err) }()
 	if op != opGet {
 		ctx = quota.With(ctx, op.priority)
 	}

@@ -82,6 +82,7 @@ func (t managerTransport) Do(req *http.Request) (*http.Response, error) {
 	case err != nil:
 		permit.Done(nil) // it counts, and says nothing about the quota
 	default:
+		providers.TraceRequest(ctx, resp.Header.Get("X-Ms-Request-Id"))
 		t.dates.Note(resp.Header, begun, time.Now())
 		if n, told := left(req.Method, resp.Header); told {
 			permit.Left(n)

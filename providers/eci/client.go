@@ -18,6 +18,8 @@ import (
 	"github.com/aliyun/alibaba-cloud-sdk-go/sdk/auth/credentials"
 	"github.com/aliyun/alibaba-cloud-sdk-go/sdk/requests"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/autoburst/autoburst/providers"
 	"github.com/autoburst/autoburst/providers/quota"
 )
@@ -83,7 +85,9 @@ const (
 // call sends one action and decodes its answer into out. The error is always a
 // *providers.Error. When the cloud refuses the key and another one is to be
 // had, since it was just changed, the call is repeated with that once.
-func (c *client) call(ctx context.Context, action string, eff effect, form members, out any) error {
+func (c *client) call(ctx context.Context, action string, eff effect, form members, out any) (err error) {
+	ctx, ended := providers.Traced(ctx, Name, action)
+	defer func() { ended(err) }()
 	key, err := c.credentials()
 	if err != nil {
 		return credentialsError(action, err)
@@ -147,7 +151,18 @@ func (c *client) callAs(ctx context.Context, key Credentials, action string, eff
 	if err := json.Unmarshal(answer.GetHttpContentBytes(), out); err != nil {
 		return f.unreadable(trip.status.Load())
 	}
+	traceAnswer(ctx, answer.GetHttpContentBytes())
 	return nil
+}
+
+// traceAnswer notes on a span that is recorded what the cloud calls the request.
+func traceAnswer(ctx context.Context, body []byte) {
+	var answer struct {
+		RequestID string `json:"RequestId"`
+	}
+	if trace.SpanFromContext(ctx).IsRecording() && json.Unmarshal(body, &answer) == nil {
+		providers.TraceRequest(ctx, answer.RequestID)
+	}
 }
 
 // core is the SDK's client for one call.
