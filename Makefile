@@ -19,7 +19,8 @@ OTHER_SYSTEM_TESTS := ./test/bench/foreign/... \
 	./test/cli/... \
 	./test/containers/... \
 	./test/docs/... \
-	./test/mutating/...
+	./test/mutating/... \
+	./test/observe
 # So do the scenarios of faults.
 FAULT_TESTS := ./test/faults/...
 # So does chaos. CI takes the same plan each time; `make chaos` draws another.

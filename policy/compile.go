@@ -23,6 +23,9 @@ const (
 	KindPod           = "Pod"
 )
 
+// Kinds are all kinds of a Ref.
+func Kinds() []string { return []string{KindPolicy, KindClusterPolicy, KindNamespace, KindPod} }
+
 // Compile makes a Policy from what a user wrote. The schema of the API rejects
 // most mistakes; what gets past it (label selectors are not checked by the API
 // server) is told in Policy.Invalid, which names the field. The state of its

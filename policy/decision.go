@@ -25,6 +25,9 @@ const (
 	Grant Action = "Grant"
 )
 
+// Actions are all actions.
+func Actions() []Action { return []Action{Ignore, StayLocal, Wait, Grant} }
+
 // Decision is the outcome of Evaluate for one pod.
 type Decision struct {
 	Action Action

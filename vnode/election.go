@@ -243,15 +243,12 @@ func (a *Agent) lead(ctx, lead context.Context, h *hold) {
 		defer lose()
 		h.lapse(lead, a.clock)
 	})
-	a.metrics.leads.Set(1)
 	a.work(ctx, providers.WithPermit(lead, func() error {
 		if lead.Err() != nil || h.left() <= 0 {
 			return errNotLeading
 		}
 		return nil
 	}))
-	a.metrics.leads.Set(0)
-	a.metrics.groups.Reset()
 	if lead.Err() != nil {
 		a.log.Warn("this agent leads no more and stands by; its Lease was not renewed in time",
 			"node", a.cfg.Node.Name, "lease", h.Describe(), "deadline", h.settings.RenewDeadline)

@@ -114,11 +114,11 @@ func (s *eventSink) write(ctx context.Context, n *notice) {
 	_, err := s.client.CoreV1().Events(e.Namespace).Create(ctx, e, metav1.CreateOptions{})
 	switch {
 	case err == nil:
-		s.metric.events.WithLabelValues("created").Inc()
+		s.metric.events.WithLabelValues(resultCreated).Inc()
 	case apierrors.IsAlreadyExists(err):
-		s.metric.events.WithLabelValues("known").Inc()
+		s.metric.events.WithLabelValues(resultKnown).Inc()
 	default:
-		s.metric.events.WithLabelValues("failed").Inc()
+		s.metric.events.WithLabelValues(resultFailed).Inc()
 		s.log.Debug("event not written", "about", n.about.Namespace+"/"+n.about.Name, "reason", n.reason, "error", err)
 	}
 }
@@ -175,7 +175,7 @@ func (s *eventSink) send(about corev1.ObjectReference, o occurrence) {
 	select {
 	case queue <- &notice{occurrence: o, about: about}:
 	default:
-		s.metric.events.WithLabelValues("dropped").Inc()
+		s.metric.events.WithLabelValues(resultDropped).Inc()
 	}
 }
 

@@ -84,6 +84,8 @@ type record struct {
 	lost int
 	// busy is whether the group starts, changes or ends.
 	busy bool
+	// young is true until the pod has run for the first time.
+	young bool
 	// course is how the group is read where the listing does not carry its status.
 	course course
 

@@ -247,8 +247,24 @@ func (k *nodeKeeper) check(ctx context.Context) {
 		k.recovered()
 	}
 	changed = k.measure(ctx) || changed
+	k.show()
 	if changed {
 		k.publish(ctx)
+	}
+}
+
+// show sets the figures of the node's conditions and of the cloud's clock.
+func (k *nodeKeeper) show() {
+	k.mu.Lock()
+	h := k.health
+	k.mu.Unlock()
+	k.metrics.condition(corev1.NodeReady, h.ready)
+	k.metrics.condition(v1alpha1.CloudReachableCondition, h.reachable)
+	k.metrics.condition(v1alpha1.CapacityAvailableCondition, h.capacity)
+	if c, ok := k.provider.(providers.Clock); ok {
+		if ahead, known := c.Ahead(); known {
+			k.metrics.clock.Set(ahead.Seconds())
+		}
 	}
 }
 

@@ -98,9 +98,11 @@ func (r *reconciler) createGroup(ctx context.Context, uid types.UID, v view) (ti
 		return 0, &laneError{r.createLane}
 	}
 
-	spec, err := r.resolver.resolve(ctx, v.pod, func(reason, message string) {
+	preparing, prepare := r.traced(ctx, v.pod, "prepare container group")
+	spec, err := r.resolver.resolve(preparing, v.pod, func(reason, message string) {
 		r.events.pod(v.pod, occurrence{warning: true, reason: reason, message: message, key: message})
 	})
+	endTraced(prepare, err)
 	var missing *missingError
 	var unsupported *unsupportedError
 	switch {
@@ -124,7 +126,9 @@ func (r *reconciler) createGroup(ctx context.Context, uid types.UID, v view) (ti
 	}
 	flies = true
 	r.noteAsked(uid, spec.Annotations)
-	id, err := r.create(ctx, a, spec)
+	creating, span := r.traced(ctx, v.pod, "create container group")
+	id, err := r.create(creating, a, spec)
+	endTraced(span, err)
 	now := r.clock.Now()
 	if err != nil {
 		return r.createFailed(ctx, uid, v, a, err)
@@ -538,10 +542,10 @@ func (r *reconciler) writeStatus(ctx context.Context, uid types.UID, v view, wan
 	case err != nil:
 		// Of a conflict, too: it is another pod by now, as the watch will say, or others
 		// wrote at the same time, and nothing else may bring the pod up again.
-		r.metrics.writes.WithLabelValues("failed").Inc()
+		r.metrics.writes.WithLabelValues(resultFailed).Inc()
 		return err
 	case changed:
-		r.metrics.writes.WithLabelValues("written").Inc()
+		r.metrics.writes.WithLabelValues(resultWritten).Inc()
 		r.change(uid, func(rec *record) { rec.written = written })
 	}
 	return nil

@@ -3,6 +3,7 @@ package vnode
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/autoburst/autoburst/metric"
 	"github.com/autoburst/autoburst/providers"
 	"github.com/autoburst/autoburst/providers/quota"
 )
@@ -23,25 +24,23 @@ type quotaMetrics struct {
 	counted map[string]int // throttled answers that the counter knows
 }
 
-func newQuotaMetrics() *quotaMetrics {
+func newQuotaMetrics(set *metric.Set) *quotaMetrics {
+	labels := []metric.Label{{Name: "operation", See: "operations of the account's quotas, see [rates](rates.md)"}}
 	gauge := func(name, help string) *prometheus.GaugeVec {
-		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "autoburst_vnode_quota_" + name, Help: help}, []string{"operation"})
+		return set.GaugeVec(metric.Family{Name: "autoburst_vnode_quota_" + name, Stability: metric.Alpha, Help: help, Labels: labels})
 	}
 	return &quotaMetrics{
 		documented: gauge("documented_per_second", "Calls per second in the long run that the cloud's vendor, or the operator, says the account may make; 0 is no bound."),
 		believed:   gauge("believed_per_second", "Calls per second in the long run that the cloud has been found to grant the account."),
-		share:      gauge("share", "Part of the account's request quota that this agent may use, from 0 to 1."),
-		waiting:    gauge("waiting", "Calls, and pods that want one, that wait for the account's request quota."),
+		share:      gauge("share_ratio", "Part of the account's request quota that this agent may use, from 0 to 1."),
+		waiting:    gauge("waiting_calls", "Calls, and pods that want one, that wait for the account's request quota."),
 		closed:     gauge("closed_seconds", "For how long no call is made because the cloud has throttled."),
-		throttled: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "autoburst_vnode_quota_throttled_total", Help: "Calls that the cloud refused because of the account's request quota.",
-		}, []string{"operation"}),
+		throttled: set.CounterVec(metric.Family{
+			Name: "autoburst_vnode_quota_throttled_total", Stability: metric.Beta,
+			Help: "Calls that the cloud refused because of the account's request quota.", Labels: labels,
+		}),
 		counted: map[string]int{},
 	}
-}
-
-func (m *quotaMetrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.documented, m.believed, m.share, m.waiting, m.closed, m.throttled}
 }
 
 // show sets the figures. It is called by one goroutine.

@@ -53,6 +53,12 @@ func (r *reconciler) steer(uid types.UID, pod *corev1.Pod, st *corev1.PodStatus,
 			r.ledger.spans.learn(c.owner, ranFor(st))
 		}
 	}
+	if pod.Status.Phase == corev1.PodPending && c.stage != serving && c.stage != finishing {
+		rec.young = true
+	}
+	bound := boundAt(pod)
+	began := next != starting && rec.young && !done && !bound.IsZero()
+	rec.young = rec.young && next == starting
 	restarted := slices.ContainsFunc(st.ContainerStatuses, func(s corev1.ContainerStatus) bool { return s.RestartCount > 0 })
 	owner := ""
 	if next == finishing {
@@ -62,9 +68,23 @@ func (r *reconciler) steer(uid types.UID, pod *corev1.Pod, st *corev1.PodStatus,
 	c.restarted = restarted
 	carries := r.ledger.carriesStatus
 	r.ledger.mu.Unlock()
+	if began {
+		r.metrics.startup.Observe(max(0, changed.Sub(bound)).Seconds())
+		r.traceStart(pod, s.group.ID, bound, changed)
+	}
 	if !carries {
 		r.readSoon()
 	}
+}
+
+// boundAt is when a pod was bound to its node, zero if nobody has said so.
+func boundAt(pod *corev1.Pod) time.Time {
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionTrue {
+			return c.LastTransitionTime.Time
+		}
+	}
+	return time.Time{}
 }
 
 // readSoon has the plan of reads looked at.

@@ -4,9 +4,11 @@ import (
 	"context"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/autoburst/autoburst/policy/burstable"
 	"github.com/autoburst/autoburst/providers"
 )
 
@@ -232,24 +234,47 @@ func (r *reconciler) owned(listed []providers.Group) []providers.Group {
 
 // measure sets the figures of a sweep.
 func (r *reconciler) measure(begun, now time.Time) {
-	phases := map[string]int{"Unknown": 0}
+	caps := r.provider.Capabilities()
+	groups := map[string]int{}
+	var sold burstable.Size
 	r.ledger.mu.Lock()
-	for _, rec := range r.ledger.records {
+	for uid, rec := range r.ledger.records {
 		for _, s := range rec.groups {
-			phase := "Unknown"
-			if s.group.Status != nil {
-				phase = string(s.group.Status.Phase)
+			phase := phaseUnknown
+			var size burstable.Size
+			if told := s.group.Status; told != nil {
+				phase = string(told.Phase)
+				size.MilliCPU, size.MemoryBytes = told.CPUMillis, told.MemoryBytes
 			}
-			phases[phase]++
+			groups[phase]++
+			if phase == string(providers.GroupSucceeded) || phase == string(providers.GroupFailed) {
+				continue // it is charged for no more
+			}
+			if pod := r.pods.byUID(uid); pod != nil && (size.MilliCPU == 0 || size.MemoryBytes == 0) {
+				size = burstable.SoldSize(&pod.Spec, &caps)
+			}
+			sold.MilliCPU += size.MilliCPU
+			sold.MemoryBytes += size.MemoryBytes
 		}
 	}
 	r.metrics.unsettled.Set(float64(r.ledger.busy))
 	r.ledger.mu.Unlock()
-	r.metrics.groups.Reset()
-	for phase, n := range phases {
-		r.metrics.groups.WithLabelValues(phase).Set(float64(n))
+	pods := map[string]int{}
+	for _, pod := range r.pods.list() {
+		pods[string(pod.Status.Phase)]++
 	}
+	show(r.metrics.groups, groupPhases, groups)
+	show(r.metrics.pods, podPhases, pods)
+	r.metrics.cores.Set(float64(sold.MilliCPU) / 1000)
+	r.metrics.memory.Set(float64(sold.MemoryBytes))
 	r.countOrphans()
 	r.metrics.sweep.Observe(r.clock.Since(begun).Seconds())
 	r.metrics.sweepTime.Set(float64(now.Unix()))
+}
+
+// show sets a gauge for each of the labels to its count.
+func show(gauge *prometheus.GaugeVec, labels []string, counts map[string]int) {
+	for _, label := range labels {
+		gauge.WithLabelValues(label).Set(float64(counts[label]))
+	}
 }

@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/utils/clock"
@@ -31,6 +32,9 @@ type Config struct {
 	// ClusterUID is the UID of the kube-system namespace: with the node's name,
 	// what the ownership tags of a group hold.
 	ClusterUID string
+
+	// Tracer makes spans of the start of pods that carry a trace. Nil traces nothing.
+	Tracer trace.Tracer
 
 	Node     NodeSettings
 	Resolver ResolverSettings
@@ -228,6 +232,8 @@ func (a *Agent) work(ctx, lead context.Context) {
 	t.measurer = newMeasurer(a.cfg, a.provider, t.reconciler)
 	a.present.Store(t)
 	defer a.present.Store(nil)
+	a.metrics.leads.Set(1)
+	defer a.metrics.standBy()
 
 	keeping, let := context.WithCancel(lead)
 	var wg sync.WaitGroup

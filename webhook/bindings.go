@@ -1,6 +1,8 @@
 package webhook
 
 import (
+	"context"
+
 	"maps"
 	"time"
 
@@ -48,7 +50,7 @@ type binding struct {
 	Target   corev1.ObjectReference `json:"target"`
 }
 
-func (h *bindingHook) mutate(req *admissionv1.AdmissionRequest) (outcome, error) {
+func (h *bindingHook) mutate(_ context.Context, req *admissionv1.AdmissionRequest) (outcome, error) {
 	if req.Resource != podResource || req.Kind != bindingKind || req.SubResource != "binding" || req.Operation != admissionv1.Create {
 		return outcome{}, fail(causeUnexpected, "expected the binding of a pod, got %s of %s %s/%s",
 			req.Operation, req.Kind, req.Resource, req.SubResource)

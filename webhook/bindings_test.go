@@ -84,7 +84,7 @@ func TestBindings(t *testing.T) {
 					t.Errorf("(-want +got)\n%s", diff)
 				}
 			}
-			if n, err := testutil.GatherAndCount(registry, "autoburst_webhook_decisions_total"); err != nil || n != 0 {
+			if n, err := testutil.GatherAndCount(registry, "autoburst_webhook_admissions_total"); err != nil || n != 0 {
 				t.Errorf("%d decisions counted (%v)", n, err)
 			}
 		})

@@ -24,7 +24,7 @@ import (
 
 func TestRegisterRefuses(t *testing.T) {
 	taken := prometheus.NewRegistry()
-	if err := newMetrics().register(taken); err != nil {
+	if err := newMetrics().set.Register(taken); err != nil {
 		t.Fatal(err)
 	}
 	for name, tc := range map[string]struct {
@@ -175,7 +175,7 @@ func TestFailsOpen(t *testing.T) {
 				counted = 0
 			}
 			wantFailedOpen(t, h.metrics, body, func() (string, []byte, []string) { return string(r.UID), r.Patch, r.Warnings }, tc.want, counted)
-			if got := testutil.CollectAndCount(h.metrics.decisions); got != 0 {
+			if got := testutil.CollectAndCount(h.metrics.admissions); got != 0 {
 				t.Errorf("%d decisions counted", got)
 			}
 		})
@@ -299,7 +299,7 @@ func TestAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, f := range families {
-		if f.GetName() == "autoburst_webhook_decisions_total" {
+		if f.GetName() == "autoburst_webhook_admissions_total" {
 			for _, m := range f.GetMetric() {
 				total += m.GetCounter().GetValue()
 			}

@@ -13,6 +13,7 @@ import (
 	stdjson "encoding/json"
 
 	"github.com/go-logr/logr"
+	"go.opentelemetry.io/otel/trace"
 	"gomodules.xyz/jsonpatch/v2"
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -57,7 +58,7 @@ type outcome struct {
 }
 
 // mutate works on one request. An error admits the object unchanged.
-type mutate func(*admissionv1.AdmissionRequest) (outcome, error)
+type mutate func(context.Context, *admissionv1.AdmissionRequest) (outcome, error)
 
 // handler answers AdmissionReviews and always allows.
 type handler struct {
@@ -67,6 +68,7 @@ type handler struct {
 	log      logr.Logger
 	clock    clock.WithTicker
 	deadline time.Duration
+	tracer   trace.Tracer // nil where nothing is traced
 	// inFlight holds one token for each mutate that runs.
 	inFlight chan struct{}
 }
@@ -77,6 +79,7 @@ func newHandler(hook hookName, f mutate, o Options, m *metrics) *handler {
 		log:      o.Logger.WithValues("hook", string(hook)),
 		clock:    o.Clock,
 		deadline: o.Deadline,
+		tracer:   o.Tracer,
 		inFlight: make(chan struct{}, o.MaxInFlight),
 	}
 }
@@ -84,16 +87,25 @@ func newHandler(hook hookName, f mutate, o Options, m *metrics) *handler {
 // ServeHTTP implements http.Handler. The status is always 200.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := h.clock.Now()
+	ctx := r.Context()
+	var span trace.Span
+	if h.tracer != nil {
+		ctx, span = h.begin(r)
+		defer span.End()
+	}
 	req, err := readRequest(r.Body, r.ContentLength)
 	var out outcome
 	if err == nil {
-		out, err = h.run(r.Context(), req, h.remaining(r, start))
+		out, err = h.run(ctx, req, h.remaining(r, start))
 	}
 	var patch []byte
 	if err == nil && len(out.patch) > 0 {
 		patch, err = json.Marshal(out.patch)
 	}
 
+	if span != nil {
+		traceRequest(span, req, err)
+	}
 	response := &admissionv1.AdmissionResponse{UID: req.UID, Allowed: true}
 	counted := req.DryRun == nil || !*req.DryRun
 	switch {
@@ -148,7 +160,7 @@ func (h *handler) run(ctx context.Context, req *admissionv1.AdmissionRequest, li
 	done := make(chan result, 1)
 	go func() {
 		defer func() { <-h.inFlight }()
-		out, err := h.recovered(req)
+		out, err := h.recovered(ctx, req)
 		done <- result{out, err}
 	}()
 
@@ -165,13 +177,13 @@ func (h *handler) run(ctx context.Context, req *admissionv1.AdmissionRequest, li
 }
 
 // recovered is mutate with panics made errors.
-func (h *handler) recovered(req *admissionv1.AdmissionRequest) (out outcome, err error) {
+func (h *handler) recovered(ctx context.Context, req *admissionv1.AdmissionRequest) (out outcome, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			out, err = outcome{}, fail(causePanic, "panic: %v\n%s", p, debug.Stack())
 		}
 	}()
-	return h.mutate(req)
+	return h.mutate(ctx, req)
 }
 
 func (h *handler) logFailure(req *admissionv1.AdmissionRequest, c cause, err error) {

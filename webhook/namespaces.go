@@ -1,6 +1,8 @@
 package webhook
 
 import (
+	"context"
+
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/json"
@@ -29,7 +31,7 @@ func excludedNamespaces(release string) map[string]bool {
 	return excluded
 }
 
-func (h *namespaceHook) mutate(req *admissionv1.AdmissionRequest) (outcome, error) {
+func (h *namespaceHook) mutate(_ context.Context, req *admissionv1.AdmissionRequest) (outcome, error) {
 	if req.Resource != namespaceResource || req.Kind != namespaceKind || req.SubResource != "" ||
 		(req.Operation != admissionv1.Create && req.Operation != admissionv1.Update) {
 		return outcome{}, fail(causeUnexpected, "expected the creation or update of a namespace, got %s of %s %s/%s",

@@ -87,7 +87,7 @@ func TestNamespaces(t *testing.T) {
 			if again := post(t, h[NamespacesPath], namespaceReview(string(after), tc.changes...)); len(again.Patch) > 0 {
 				t.Errorf("the second call patches too: %s", again.Patch)
 			}
-			if n, err := testutil.GatherAndCount(registry, "autoburst_webhook_decisions_total"); err != nil || n != 0 {
+			if n, err := testutil.GatherAndCount(registry, "autoburst_webhook_admissions_total"); err != nil || n != 0 {
 				t.Errorf("%d decisions about pods counted, %v", n, err)
 			}
 		})

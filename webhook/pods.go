@@ -1,6 +1,8 @@
 package webhook
 
 import (
+	"context"
+
 	"gomodules.xyz/jsonpatch/v2"
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -31,7 +33,7 @@ type podHook struct {
 	shares   Shares
 }
 
-func (h *podHook) mutate(req *admissionv1.AdmissionRequest) (outcome, error) {
+func (h *podHook) mutate(ctx context.Context, req *admissionv1.AdmissionRequest) (outcome, error) {
 	if req.Resource != podResource || req.Kind != podKind || req.SubResource != "" || req.Operation != admissionv1.Create {
 		return outcome{}, fail(causeUnexpected, "expected the creation of a pod, got %s of %s %s/%s",
 			req.Operation, req.Kind, req.Resource, req.SubResource)
@@ -50,6 +52,7 @@ func (h *podHook) mutate(req *admissionv1.AdmissionRequest) (outcome, error) {
 
 	// At creation the namespace may stand in the request alone.
 	d, refused := h.take(h.evaluate(snapshot, req.Namespace, pod), req.DryRun != nil && *req.DryRun)
+	traceDecision(ctx, d)
 	out := outcome{
 		count: func(m *metrics) {
 			m.countDecision(d)
@@ -63,7 +66,11 @@ func (h *podHook) mutate(req *admissionv1.AdmissionRequest) (outcome, error) {
 	if d.Action != policy.Wait && d.Action != policy.Grant && !d.HonorTaints {
 		return out, nil
 	}
-	patch, err := podPatch(pod, h.inject(pod, d))
+	after := h.inject(pod, d)
+	if d.Action == policy.Wait || d.Action == policy.Grant {
+		after = carryTrace(ctx, after)
+	}
+	patch, err := podPatch(pod, after)
 	if err != nil {
 		return outcome{}, fail(causeNotMerge, "patching the pod: %w", err)
 	}

@@ -206,7 +206,7 @@ func TestPods(t *testing.T) {
 				t.Errorf("the second call patches too: %s", again.Patch)
 			}
 
-			counted, err := testutil.GatherAndCount(registry, "autoburst_webhook_decisions_total")
+			counted, err := testutil.GatherAndCount(registry, "autoburst_webhook_admissions_total")
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 	"k8s.io/utils/clock"
 
 	"github.com/autoburst/autoburst/policy"
@@ -67,6 +68,8 @@ type Options struct {
 	ReleaseNamespace string
 	// Registerer gets the metrics of this package. Required.
 	Registerer prometheus.Registerer
+	// Tracer makes a span of every request. Nil traces nothing and costs nothing.
+	Tracer trace.Tracer
 	// Logger gets one line for every request that failed open. The zero value
 	// logs nothing.
 	Logger logr.Logger
@@ -97,7 +100,7 @@ func Register(server Server, o Options) error {
 		o.MaxInFlight = DefaultMaxInFlight
 	}
 	m := newMetrics()
-	if err := m.register(o.Registerer); err != nil {
+	if err := m.set.Register(o.Registerer); err != nil {
 		return fmt.Errorf("registering the webhook: %w", err)
 	}
 

@@ -30,6 +30,7 @@ import (
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
+	"github.com/autoburst/autoburst/metric"
 	"github.com/autoburst/autoburst/providers"
 	"github.com/autoburst/autoburst/providers/aci"
 	"github.com/autoburst/autoburst/providers/eci"
@@ -133,9 +134,19 @@ func serve(ctx context.Context, o options, getenv func(string) string, log *slog
 	if err != nil {
 		return err
 	}
+	tracer, stopTracing, err := startTracing(ctx, o, log)
+	if err != nil {
+		return err
+	}
+	defer stopTracing()
+	o.config.Tracer = tracer
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	agent, err := vnode.New(o.config, client, provider, clock.RealClock{}, log, vnode.NewMetrics(registry))
+	ours := prometheus.WrapRegistererWith(metric.Ours(o.config.Node.Name, provider.Name()), registry)
+	if err := metric.BuildInfo(version).Register(ours); err != nil {
+		return fmt.Errorf("registering metrics: %w", err)
+	}
+	agent, err := vnode.New(o.config, client, provider, clock.RealClock{}, log, vnode.NewMetrics(ours))
 	if err != nil {
 		return err
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/autoburst/autoburst/policy/burstable"
 	"github.com/autoburst/autoburst/policy/v1alpha1"
 	"github.com/autoburst/autoburst/providers/quota"
+	"github.com/autoburst/autoburst/tracing"
 	"github.com/autoburst/autoburst/vnode"
 )
 
@@ -42,6 +43,7 @@ type options struct {
 	metricsAt  string
 	logLevel   slog.Level
 	logFormat  string
+	tracing    tracing.Options
 	version    bool
 	// waived are fields that every pod may run without on this node.
 	waived []string
@@ -123,6 +125,7 @@ func parse(args []string, getenv func(string) string, usage io.Writer) (options,
 	grace := fs.String("refusal-grace", env("REFUSAL_GRACE", "10s"), "how long the cloud must have no room for a pod before the pod is failed, so that its owner replaces it elsewhere (REFUSAL_GRACE)")
 	pause := fs.String("capacity-pause", env("CAPACITY_PAUSE", "2m"), "how long after the last such refusal the node says that the cloud has no room (CAPACITY_PAUSE)")
 	fs.Float64Var(&o.config.ReadsPerSecond, "reads-per-second", 12, "planned reads of single groups")
+	o.tracing.AddFlags(fs, func(name string) string { return env(name, "") })
 	level := fs.String("log-level", "info", "debug, info, warn or error")
 	fs.StringVar(&o.logFormat, "log-format", "json", "json or text")
 	fs.BoolVar(&o.version, "version", false, "print the version and end")
@@ -241,6 +244,7 @@ func parse(args []string, getenv func(string) string, usage io.Writer) (options,
 	if err := o.logLevel.UnmarshalText([]byte(*level)); err != nil {
 		errs = append(errs, fmt.Errorf("--log-level is %q: choose debug, info, warn or error", *level))
 	}
+	errs = append(errs, o.tracing.Check())
 	if o.logFormat != "json" && o.logFormat != "text" {
 		errs = append(errs, fmt.Errorf("--log-format is %q: choose json or text", o.logFormat))
 	}

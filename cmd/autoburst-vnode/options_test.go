@@ -80,6 +80,8 @@ func TestBadSettingsAreNamed(t *testing.T) {
 		{"--sweep-interval=0s", "--sweep-interval is 0s"},
 		{"--reads-per-second=-1", "--reads-per-second is -1"},
 		{"--leader-elect", "--leader-elect needs a namespace"},
+		{"--tracing-endpoint=ftp://collector", "--tracing-endpoint (OTEL_EXPORTER_OTLP_ENDPOINT) is no URL"},
+		{"--tracing-sampling-ratio=-1", "--tracing-sampling-ratio is -1"},
 		{"--log-level=loud", `--log-level is "loud"`},
 		{"--log-format=xml", `--log-format is "xml"`},
 		{"--no-such-flag", "no-such-flag"},

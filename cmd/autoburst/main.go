@@ -17,9 +17,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/config"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
+	"github.com/autoburst/autoburst/metric"
 	"github.com/autoburst/autoburst/policy/controller"
 	"github.com/autoburst/autoburst/policy/store"
 )
+
+// version is set by the linker.
+var version = "0.0.0-dev"
 
 func main() {
 	o, err := parseOptions(os.Args[1:], os.Getenv, os.Stdout)
@@ -48,6 +52,11 @@ func run(ctx context.Context, o options, logger logr.Logger) error {
 	cfg.UserAgent = "autoburst"
 	cfg.QPS = -1 // the API server's priority and fairness limits, not the client
 
+	tracer, stopTracing, err := startTracing(ctx, o, logger)
+	if err != nil {
+		return err
+	}
+	defer stopTracing()
 	var serving certificate // nil where no webhook serves
 	mgr, err := newManager(cfg, o, logger, func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 		return serving.GetCertificate(hello)
@@ -62,6 +71,9 @@ func run(ctx context.Context, o options, logger logr.Logger) error {
 		}); err != nil {
 			return err
 		}
+	}
+	if err := metric.BuildInfo(version).Register(metrics.Registry); err != nil {
+		return fmt.Errorf("registering metrics: %w", err)
 	}
 	view := store.New(store.Options{
 		Excluded: []string{o.namespace}, AdmissionByPolicy: o.admission == admissionPolicy, Logger: logger.WithName("store"),
@@ -87,11 +99,11 @@ func run(ctx context.Context, o options, logger logr.Logger) error {
 	}
 	writes := controller.Options{
 		View: view, Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: recorder, Registerer: metrics.Registry,
-		Limits: limits,
+		Limits: limits, Tracer: tracer,
 	}
 	if o.admission == admissionPolicy {
 		writes.Admission = &controller.Admission{Name: o.policyName, Policies: mgr.GetAPIReader()}
-	} else if err := serveWebhook(mgr, o, logger, view, serving, held); err != nil {
+	} else if err := serveWebhook(mgr, o, logger, tracer, view, serving, held); err != nil {
 		return err
 	}
 	if err := controller.AddTo(mgr, writes); err != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"go.opentelemetry.io/otel/trace"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -108,9 +109,9 @@ func attachLease(ctx context.Context, mgr manager.Manager, cfg *rest.Config, o o
 }
 
 // serveWebhook makes a replica answer the webhook, and ready only once it can.
-func serveWebhook(mgr manager.Manager, o options, logger logr.Logger, view *store.Store, serving certificate, held *shares.Replica) error {
+func serveWebhook(mgr manager.Manager, o options, logger logr.Logger, tracer trace.Tracer, view *store.Store, serving certificate, held *shares.Replica) error {
 	if err := webhook.Register(mgr.GetWebhookServer(), webhook.Options{
-		Snapshots: view, Pods: view, Shares: held, ReleaseNamespace: o.namespace, Registerer: metrics.Registry, Logger: logger.WithName("webhook"),
+		Snapshots: view, Pods: view, Shares: held, ReleaseNamespace: o.namespace, Registerer: metrics.Registry, Logger: logger.WithName("webhook"), Tracer: tracer,
 	}); err != nil {
 		return err
 	}

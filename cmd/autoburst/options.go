@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/config"
 
 	"github.com/autoburst/autoburst/policy/store"
+	"github.com/autoburst/autoburst/tracing"
 	"github.com/autoburst/autoburst/webhook/certs"
 )
 
@@ -55,6 +56,7 @@ type options struct {
 
 	logFormat string
 	logLevel  string
+	tracing   tracing.Options
 
 	// dnsNames and ips are what the API server calls the webhook by; parse fills
 	// them from the two settings above.
@@ -108,6 +110,7 @@ func parseOptions(args []string, getenv func(string) string, usage io.Writer) (o
 	fs.StringVar(&o.healthAddress, "health-probe-bind-address", ":8081", "Address of /healthz and /readyz; 0 turns it off.")
 	fs.BoolVar(&o.leaderElect, "leader-elect", true,
 		"Elect one replica to write grants and status. Turn it off only for a single replica.")
+	o.tracing.AddFlags(fs, getenv)
 	fs.StringVar(&o.logFormat, "log-format", "json", "json or text.")
 	fs.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error.")
 
@@ -151,6 +154,9 @@ func (o *options) check() error {
 		}
 	}
 	if err := o.checkCertificates(); err != nil {
+		return err
+	}
+	if err := o.tracing.Check(); err != nil {
 		return err
 	}
 	if o.logFormat != "json" && o.logFormat != "text" {

@@ -1,7 +1,7 @@
 // Command generate writes the reference pages that follow from the code:
 // docs/reasons.md, those of docs/providers, docs/eci-annotations.md and
-// docs/waivers.md, and the values in the chart's README. Run it at the root of the
-// repository.
+// docs/waivers.md, docs/metrics.md, and the values in the chart's README. Run it at
+// the root of the repository.
 package main
 
 import (
@@ -25,6 +25,7 @@ func main() {
 		"docs/eci-annotations.md": eciAnnotations(),
 		"docs/waivers.md":         waivers(),
 		chartReadme:               readme,
+		"docs/metrics.md":         metrics(),
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 			fmt.Fprintln(os.Stderr, "generate:", err)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
@@ -85,6 +86,9 @@ type Options struct {
 	Workers int
 	// Limits lets grants be made under limits; without it they wait.
 	Limits *LimitOptions
+	// Tracer makes a span of the grant of a pod that carries a trace. Nil traces
+	// nothing.
+	Tracer trace.Tracer
 	// Clock measures waits. Nil means the real clock.
 	Clock clock.Clock
 }
@@ -155,6 +159,7 @@ func newParts(o Options) (*parts, error) {
 		o.Clock = clock.RealClock{}
 	}
 	m := newMetrics(func() bool { return o.View.Snapshot().Stopped }, func() bool { return o.View.Snapshot().ControllerLive })
+	m.nodes = func() map[string]float64 { return readiness(o.View.Snapshot().VirtualNodes) }
 	if err := m.register(o.Registerer); err != nil {
 		return nil, fmt.Errorf("registering the metrics of the policy controller: %w", err)
 	}
@@ -167,7 +172,7 @@ func newParts(o Options) (*parts, error) {
 		keeper: k,
 		granter: &granter{
 			view: o.View, writes: o.Client, budgets: newBudgets(o.View, o.Live, o.Clock), limits: k, waiting: w, tell: tell, metrics: m, clock: o.Clock,
-			gates: gates, autoscalers: newAutoscalers(o.Live, o.Clock),
+			gates: gates, autoscalers: newAutoscalers(o.Live, o.Clock), tracer: o.Tracer,
 		},
 		observer: &observer{
 			limits: k,

@@ -7,6 +7,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -23,6 +26,7 @@ import (
 	"github.com/autoburst/autoburst/policy"
 	"github.com/autoburst/autoburst/policy/store"
 	"github.com/autoburst/autoburst/policy/v1alpha1"
+	"github.com/autoburst/autoburst/tracing"
 )
 
 const (
@@ -60,6 +64,7 @@ type granter struct {
 	autoscalers *autoscalers
 	// opened is the snapshot last seen with every policy open, and not stopped.
 	opened atomic.Pointer[openedSnapshot]
+	tracer trace.Tracer // nil where nothing is traced
 }
 
 // feed puts pods into the queue until the context ends. It is the controller's
@@ -261,8 +266,17 @@ func (g *granter) grant(ctx context.Context, pod *corev1.Pod, d policy.LateDecis
 		return reconcile.Result{}, reconcile.TerminalError(err)
 	}
 	g.limits.sent(pod.UID)
+	ctx, span := tracing.Continue(ctx, g.tracer, pod.Annotations[v1alpha1.TraceparentAnnotation], "late grant")
+	defer span.End()
+	if span.IsRecording() {
+		span.SetAttributes(
+			attribute.String("k8s.namespace.name", pod.Namespace), attribute.String("k8s.pod.name", pod.Name), attribute.String("k8s.pod.uid", string(pod.UID)),
+			attribute.String("autoburst.reason", string(d.Reason)), attribute.String("autoburst.policy", d.By.String()), attribute.String("autoburst.target", d.Target))
+	}
 	target := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name}}
-	err = g.write(ctx, target, d, patch, pod.UID)
+	if err = g.write(ctx, target, d, patch, pod.UID); err != nil {
+		span.SetStatus(codes.Error, string(apierrors.ReasonForError(err)))
+	}
 	switch {
 	case err == nil:
 		g.waiting.grant(pod.UID)

@@ -248,6 +248,7 @@ func (o *observer) recount(s *policy.Snapshot, now time.Time) time.Duration {
 	}
 	o.counted, o.countedAt, o.countedTo, o.countedOf = counted, now, changed, s
 	o.countedIn = o.clock.Since(now)
+	o.metrics.counted(counted)
 	o.metrics.recount.Observe(o.countedIn.Seconds())
 	return max(recountPause, recountShare*o.countedIn)
 }
@@ -270,14 +271,14 @@ func forbids(s *policy.Snapshot, namespace string) bool {
 	return len(s.Policies[namespace]) > 0 || len(s.Policies[""]) > 0
 }
 
-// count adds one pod to the policy that decides for it.
+// count adds one pod to what decides for it: a policy, its namespace, or itself.
 func count(to map[policy.Ref]counts, s *policy.Snapshot, namespace string, pod *corev1.Pod, virtual map[string]bool) {
 	// The rules do not look at bound pods; this one is asked about as if it were
 	// not.
 	unbound := *pod
 	unbound.Spec.NodeName = ""
 	by := policy.Evaluate(s, namespace, &unbound).By
-	if by.Kind != policy.KindPolicy && by.Kind != policy.KindClusterPolicy {
+	if by.Kind == "" {
 		return
 	}
 	c := to[by]

@@ -30,7 +30,7 @@ func TestStopped(t *testing.T) {
 	f.rules(func(s *policy.Snapshot) { s.Stopped = true })
 	gauge := func(want string) {
 		t.Helper()
-		text := "# HELP autoburst_stopped 1 while this replica sees that an operator has stopped all bursting, 0 otherwise.\n" +
+		text := "# HELP autoburst_stopped [BETA] 1 while this replica sees that an operator has stopped all bursting, 0 otherwise.\n" +
 			"# TYPE autoburst_stopped gauge\nautoburst_stopped " + want + "\n"
 		if err := testutil.GatherAndCompare(f.registry, strings.NewReader(text), "autoburst_stopped"); err != nil {
 			t.Error(err)

@@ -46,6 +46,7 @@ type waiter struct {
 	gated         bool // it bears our scheduling gate
 	granted       bool
 	queued        time.Time     // when it was put into the queue; zero once it was taken
+	since         time.Time     // when the scheduler first found it unschedulable; zero while it has not
 	reason        policy.Reason // for which it is counted as waiting; "" for none
 	fits          string        // the local node that it would fit
 	last          policy.Reason // of the last look
@@ -60,7 +61,7 @@ type waiter struct {
 }
 
 func newWaiting(c clock.PassiveClock, m *metrics, g *gates) *waiting {
-	return &waiting{
+	w := &waiting{
 		clock:   c,
 		metrics: m,
 		gates:   g,
@@ -73,6 +74,8 @@ func newWaiting(c clock.PassiveClock, m *metrics, g *gates) *waiting {
 		wanting: make(map[policy.Ref]int32),
 		add:     func(store.PodKey, bool) {},
 	}
+	m.oldest = w.oldest
+	return w
 }
 
 // PodPending implements store.Listener.
@@ -84,7 +87,8 @@ func (w *waiting) PodPending(p *corev1.Pod) {
 		e = &waiter{key: store.KeyOf(p), owner: policy.RevisionOf(p).Owner}
 		w.pods[p.UID] = e
 	}
-	_, now := policy.Unschedulable(p)
+	since, now := policy.Unschedulable(p)
+	e.since = since
 	if !now {
 		w.file(e, "", "", policy.Ref{})
 	}
@@ -266,6 +270,25 @@ func (w *waiting) file(e *waiter, reason policy.Reason, fits string, wants polic
 		e.wants = wants
 		w.changed.ring()
 	}
+}
+
+// oldest is how long the oldest waiting pod has been unschedulable, in seconds, by
+// the reason for which it waits.
+func (w *waiting) oldest() map[string]float64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := w.clock.Now()
+	ages := map[string]float64{}
+	for _, e := range w.pods {
+		reason := e.reason
+		if e.granted {
+			reason = policy.AlreadyGranted
+		}
+		if reason != "" && !e.since.IsZero() {
+			ages[string(reason)] = max(ages[string(reason)], now.Sub(e.since).Seconds())
+		}
+	}
+	return ages
 }
 
 // want is how many pods, for which this decides, bursting would help now.

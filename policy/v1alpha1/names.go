@@ -48,6 +48,10 @@ const (
 	// to the cloud's sizes. It is a ResourceList as JSON, such as
 	// {"cpu":"2","memory":"4Gi"}. Limits of policies count the same size.
 	SizeAnnotation = "autoburst.io/size"
+	// TraceparentAnnotation is the trace of the pod's admission (W3C Trace Context),
+	// in which its grant and its start on a virtual node go on. It is written only
+	// where that trace is recorded.
+	TraceparentAnnotation = "autoburst.io/traceparent"
 )
 
 // BurstDeletionCost is the pod deletion cost (annotation

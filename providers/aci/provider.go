@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	sdk "github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/containerinstance/armcontainerinstance/v2"
@@ -32,6 +33,7 @@ type Provider struct {
 	sessions *sessions
 	creates  *creates
 	quota    *quota.Account
+	dates    providers.Hearing // of the resource manager's answers
 
 	integrals integrals
 }
@@ -63,13 +65,16 @@ func New(config Config) (*Provider, error) {
 	}
 	p := &Provider{config: config, client: client, quota: account}
 	p.integrals.known = map[string]map[string]*integral{}
-	p.sessions = newSessions(&p.config, client, account)
+	p.sessions = newSessions(&p.config, client, account, &p.dates)
 	p.creates = newCreates(config.Clock, config.SettleTime)
 	return p, nil
 }
 
 // Quota is the account's request quota, which every call is counted against.
 func (p *Provider) Quota() *quota.Account { return p.quota }
+
+// Ahead implements [providers.Clock].
+func (p *Provider) Ahead() (time.Duration, bool) { return p.dates.Ahead() }
 
 // Close closes idle connections. Calls under way go on.
 func (p *Provider) Close() { p.client.CloseIdleConnections() }
@@ -90,7 +95,9 @@ func (p *Provider) Location() providers.Location {
 // do makes one call with the present session and turns its error into the one
 // that the caller may see. secrets are values of the request that must not be
 // in it.
-func (p *Provider) do(ctx context.Context, op operation, secrets redactor, call func(context.Context, *session) error) error {
+func (p *Provider) do(ctx context.Context, op operation, secrets redactor, call func(context.Context, *session) error) (err error) {
+	ctx, ended := providers.Traced(ctx, name, op.name)
+	defer func() { ended(err) }()
 	if op != opGet {
 		ctx = quota.With(ctx, op.priority)
 	}

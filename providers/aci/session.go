@@ -74,7 +74,7 @@ func (s *sessions) refused(used *session) { s.source.renew(used.credential) }
 // a lost answer, a PUT would restart the containers that the first one made.
 var noRetries = policy.RetryOptions{MaxRetries: -1}
 
-func newSessions(config *Config, client *http.Client, account *quota.Account) *sessions {
+func newSessions(config *Config, client *http.Client, account *quota.Account, dates *providers.Hearing) *sessions {
 	s := &sessions{
 		subscription: config.SubscriptionID,
 		options: arm.ClientOptions{
@@ -82,7 +82,7 @@ func newSessions(config *Config, client *http.Client, account *quota.Account) *s
 				Cloud:     config.Cloud,
 				Retry:     noRetries,
 				Telemetry: policy.TelemetryOptions{ApplicationID: "autoburst"},
-				Transport: managerTransport{client, account},
+				Transport: managerTransport{client, account, dates},
 			},
 			// Registering needs a right on the whole subscription and minutes of
 			// waiting inside a call; the error says what to do instead.

@@ -46,6 +46,7 @@ func withJourney(ctx context.Context, j *journey) context.Context {
 type managerTransport struct {
 	client *http.Client
 	quota  *quota.Account
+	dates  *providers.Hearing
 }
 
 func (t managerTransport) Do(req *http.Request) (*http.Response, error) {
@@ -67,6 +68,7 @@ func (t managerTransport) Do(req *http.Request) (*http.Response, error) {
 	}
 	// With TLS, GotConn comes after the handshake: before it, nothing of the
 	// request can have reached the server.
+	begun := time.Now()
 	resp, err := t.client.Do(req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn: func(httptrace.GotConnInfo) {
 			j.mu.Lock()
@@ -80,6 +82,8 @@ func (t managerTransport) Do(req *http.Request) (*http.Response, error) {
 	case err != nil:
 		permit.Done(nil) // it counts, and says nothing about the quota
 	default:
+		providers.TraceRequest(ctx, resp.Header.Get("X-Ms-Request-Id"))
+		t.dates.Note(resp.Header, begun, time.Now())
 		if n, told := left(req.Method, resp.Header); told {
 			permit.Left(n)
 		}

@@ -18,6 +18,8 @@ import (
 	"github.com/aliyun/alibaba-cloud-sdk-go/sdk/auth/credentials"
 	"github.com/aliyun/alibaba-cloud-sdk-go/sdk/requests"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/autoburst/autoburst/providers"
 	"github.com/autoburst/autoburst/providers/quota"
 )
@@ -44,6 +46,8 @@ type client struct {
 	refused          func(Credentials)
 	transport        *http.Transport
 	quota            *quota.Account
+	// dates are those of the answers.
+	dates providers.Hearing
 }
 
 func newClient(cfg *Config, account *quota.Account) *client {
@@ -81,7 +85,9 @@ const (
 // call sends one action and decodes its answer into out. The error is always a
 // *providers.Error. When the cloud refuses the key and another one is to be
 // had, since it was just changed, the call is repeated with that once.
-func (c *client) call(ctx context.Context, action string, eff effect, form members, out any) error {
+func (c *client) call(ctx context.Context, action string, eff effect, form members, out any) (err error) {
+	ctx, ended := providers.Traced(ctx, Name, action)
+	defer func() { ended(err) }()
 	key, err := c.credentials()
 	if err != nil {
 		return credentialsError(action, err)
@@ -115,7 +121,7 @@ func (c *client) callAs(ctx context.Context, key Credentials, action string, eff
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	trip := &roundTrip{ctx: ctx, base: c.transport, action: action, effect: eff}
+	trip := &roundTrip{ctx: ctx, base: c.transport, action: action, effect: eff, dates: &c.dates}
 	defer func() {
 		if trip.sent.Load() {
 			permit.Done(err)
@@ -145,7 +151,18 @@ func (c *client) callAs(ctx context.Context, key Credentials, action string, eff
 	if err := json.Unmarshal(answer.GetHttpContentBytes(), out); err != nil {
 		return f.unreadable(trip.status.Load())
 	}
+	traceAnswer(ctx, answer.GetHttpContentBytes())
 	return nil
+}
+
+// traceAnswer notes on a span that is recorded what the cloud calls the request.
+func traceAnswer(ctx context.Context, body []byte) {
+	var answer struct {
+		RequestID string `json:"RequestId"`
+	}
+	if trace.SpanFromContext(ctx).IsRecording() && json.Unmarshal(body, &answer) == nil {
+		providers.TraceRequest(ctx, answer.RequestID)
+	}
 }
 
 // core is the SDK's client for one call.
@@ -191,6 +208,7 @@ type roundTrip struct {
 	base   http.RoundTripper
 	action string
 	effect effect
+	dates  *providers.Hearing
 	// denied is why the request was not sent, by the permit of its context.
 	denied *providers.Error
 	// sent is true once the request had a connection, so that it may have
@@ -211,10 +229,12 @@ func (t *roundTrip) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx := httptrace.WithClientTrace(t.ctx, &httptrace.ClientTrace{
 		GotConn: func(httptrace.GotConnInfo) { t.sent.Store(true) },
 	})
+	begun := time.Now()
 	resp, err := t.base.RoundTrip(req.WithContext(ctx))
 	if err != nil {
 		return nil, err
 	}
+	t.dates.Note(resp.Header, begun, time.Now())
 	t.status.Store(int32(resp.StatusCode))
 	if resp.StatusCode >= 300 && resp.StatusCode < 400 {
 		// Following it would send the signed request, with all its secrets, to

@@ -76,6 +76,9 @@ func New(cfg Config) (*Provider, error) {
 // Quota is the account's request quota, which every call is counted against.
 func (p *Provider) Quota() *quota.Account { return p.client.quota }
 
+// Ahead implements [providers.Clock].
+func (p *Provider) Ahead() (time.Duration, bool) { return p.client.dates.Ahead() }
+
 // Close gives up idle connections.
 func (p *Provider) Close() { p.client.transport.CloseIdleConnections() }
 

@@ -98,7 +98,9 @@ func figure(ctx context.Context, a *playground.Agent, name string) (float64, err
 	}
 	defer resp.Body.Close()
 	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
-		if value, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
+		// All figures of an agent bear its node and cloud as labels.
+		if labels, ok := strings.CutPrefix(lines.Text(), name+"{"); ok {
+			_, value, _ := strings.Cut(labels, "} ")
 			return strconv.ParseFloat(value, 64)
 		}
 	}
@@ -264,7 +266,7 @@ func runSteady(t *testing.T, node, ns string, n int) {
 // sweeps waits until an agent has listed the cloud that often again.
 func sweeps(t *testing.T, a *playground.Agent, n float64) {
 	t.Helper()
-	const name = "autoburst_vnode_sweep_seconds_count"
+	const name = "autoburst_vnode_sweep_duration_seconds_count"
 	before, err := figure(t.Context(), a, name)
 	if err != nil {
 		t.Fatal(err)

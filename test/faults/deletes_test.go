@@ -143,8 +143,8 @@ func TestC11DeleteFailsForHours(t *testing.T) {
 		if e.Type != corev1.EventTypeWarning {
 			b.Errorf("the event is of type %s", e.Type)
 		}
-		if n := agent.metric(b.T, "autoburst_vnode_cloud_errors_total", "Delete"); n < 2*hours*5 {
-			b.Errorf("the metric counts %v failed deletes", n)
+		if n := agent.metric(b.T, "autoburst_provider_requests_total", "Delete"); n < 2*hours*5 {
+			b.Errorf("the metric counts %v deletes", n)
 		}
 		b.ClearFaults()
 		b.waitGroups(0)

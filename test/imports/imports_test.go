@@ -38,6 +38,7 @@ var rules = map[string][]string{
 	"providers/stream":       {"webhook/...", "vnode", "policy/...", "providers", "providers/eci", "providers/aci", virtualKubelet, alibaba, azure, clientGo, prometheus},
 	"providers/providertest": {"webhook/...", "vnode", "policy", "policy/store", "policy/controller", "providers/eci", "providers/aci", virtualKubelet, alibaba, azure},
 	"test/cloud/...":         {"cmd/...", "policy/...", "webhook/...", "vnode", "providers/..."},
+	"metric":                 {"cmd/...", "policy/...", "webhook/...", "vnode", "providers/...", clientGo, controllerRuntime, virtualKubelet, alibaba, azure},
 	"cmd/...":                {"test/..."},
 
 	"cmd/kubectl-autoburst/...": {"webhook/...", "policy/store", "policy/controller", "vnode", "providers/...", virtualKubelet, alibaba, azure, controllerRuntime},

@@ -123,12 +123,9 @@ func New(o Options) (*Manager, error) {
 	case o.LeafLife > o.AuthorityLife/6:
 		return nil, fmt.Errorf("serving certificates: a leaf may live at most a sixth of the authority's %v, not %v", o.AuthorityLife, o.LeafLife)
 	}
-	m := &Manager{o: o, metrics: newMetrics()}
-	err := m.metrics.register(o.Registerer)
-	if err == nil {
-		err = o.Registerer.Register(m.metrics.readiness(m.Ready))
-	}
-	if err != nil {
+	m := &Manager{o: o}
+	m.metrics = newMetrics(m.Ready)
+	if err := m.metrics.set.Register(o.Registerer); err != nil {
 		return nil, fmt.Errorf("serving certificates: %w", err)
 	}
 	return m, nil
@@ -339,7 +336,7 @@ func (m *Manager) updateAuthority(ctx context.Context, secret *corev1.Secret, a 
 
 func (m *Manager) keep(a *authority) {
 	m.authority = a
-	m.metrics.expiry.WithLabelValues("authority").Set(float64(a.certificate.NotAfter.Unix()))
+	m.metrics.expiry.WithLabelValues(certificateAuthority).Set(float64(a.certificate.NotAfter.Unix()))
 }
 
 // announce writes the bundle where it is not, and reports whether it was already
@@ -365,7 +362,7 @@ func (m *Manager) renewLeaf(trusted bool) error {
 		return err
 	}
 	m.leaf.Store(leaf)
-	m.metrics.expiry.WithLabelValues("leaf").Set(float64(leaf.Leaf.NotAfter.Unix()))
+	m.metrics.expiry.WithLabelValues(certificateLeaf).Set(float64(leaf.Leaf.NotAfter.Unix()))
 	m.o.Logger.Info("Made a serving certificate for the webhook",
 		"expires", leaf.Leaf.NotAfter, "dnsNames", m.o.DNSNames, "ips", m.o.IPs)
 	return nil

@@ -89,7 +89,7 @@ func TestNewRefuses(t *testing.T) {
 		DNSNames: []string{dnsName}, Registerer: prometheus.NewRegistry(),
 	}
 	taken := prometheus.NewRegistry()
-	if err := newMetrics().register(taken); err != nil {
+	if err := newMetrics(nil).set.Register(taken); err != nil {
 		t.Fatal(err)
 	}
 	for name, tc := range map[string]struct {

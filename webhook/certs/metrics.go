@@ -1,10 +1,11 @@
 package certs
 
 import (
-	"errors"
 	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/autoburst/autoburst/metric"
 )
 
 type healthCheck func(*http.Request) error
@@ -14,33 +15,36 @@ type metrics struct {
 	errors prometheus.Counter
 	// Of cert-manager's Certificate.
 	certificateReady, renewal prometheus.Gauge
+
+	set, ofCertManager metric.Set
 }
 
-func newMetrics() *metrics {
-	return &metrics{
-		expiry: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "autoburst_webhook_certificate_expiry_timestamp_seconds",
-			Help: "When a certificate of the webhook expires, in Unix seconds: this replica's leaf, and the authority that the API server trusts it by.",
-		}, []string{"certificate"}),
-		errors: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "autoburst_webhook_certificate_errors_total",
-			Help: "Failed passes over the webhook's certificates. Each is tried again.",
-		}),
-		certificateReady: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "autoburst_webhook_certmanager_certificate_ready",
-			Help: "1 while cert-manager says that the webhook's Certificate is ready.",
-		}),
-		renewal: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "autoburst_webhook_certmanager_certificate_renewal_timestamp_seconds",
-			Help: "When cert-manager renews the webhook's Certificate, in Unix seconds.",
-		}),
-	}
+// The values of label certificate.
+const (
+	certificateLeaf      = "leaf"
+	certificateAuthority = "authority"
+)
+
+// Families are the metrics of the webhook's certificates, for their reference.
+func Families() []metric.Family {
+	m := newMetrics(func(*http.Request) error { return nil })
+	return append(m.set.Families(), m.ofCertManager.Families()...)
 }
 
-// readiness is 1 while the check passes.
-func (*metrics) readiness(check healthCheck) prometheus.Collector {
-	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "autoburst_webhook_certificate_ready",
+// newMetrics takes the check that passes while this replica can serve.
+func newMetrics(check healthCheck) *metrics {
+	m := &metrics{}
+	m.expiry = m.set.GaugeVec(metric.Family{
+		Name: "autoburst_webhook_certificate_expiry_timestamp_seconds", Stability: metric.Beta,
+		Help:   "When a certificate of the webhook expires, in Unix seconds: this replica's leaf, and the authority that the API server trusts it by.",
+		Labels: []metric.Label{{Name: "certificate", Values: []string{certificateLeaf, certificateAuthority}}},
+	})
+	m.errors = m.set.Counter(metric.Family{
+		Name: "autoburst_webhook_certificate_errors_total", Stability: metric.Beta,
+		Help: "Failed passes over the webhook's certificates. Each is tried again.",
+	})
+	m.set.GaugeFunc(metric.Family{
+		Name: "autoburst_webhook_certificate_ready", Stability: metric.Beta,
 		Help: "1 while this replica has a serving certificate that is valid now and that the API server has been told to trust; otherwise admission fails open.",
 	}, func() float64 {
 		if check(nil) != nil {
@@ -48,12 +52,13 @@ func (*metrics) readiness(check healthCheck) prometheus.Collector {
 		}
 		return 1
 	})
-}
-
-func (m *metrics) registerCertificate(r prometheus.Registerer) error {
-	return errors.Join(r.Register(m.certificateReady), r.Register(m.renewal))
-}
-
-func (m *metrics) register(r prometheus.Registerer) error {
-	return errors.Join(r.Register(m.expiry), r.Register(m.errors))
+	m.certificateReady = m.ofCertManager.Gauge(metric.Family{
+		Name: "autoburst_webhook_certmanager_certificate_ready", Stability: metric.Beta,
+		Help: "1 while cert-manager says that the webhook's Certificate is ready. Shown where cert-manager makes it.",
+	})
+	m.renewal = m.ofCertManager.Gauge(metric.Family{
+		Name: "autoburst_webhook_certmanager_certificate_renewal_timestamp_seconds", Stability: metric.Alpha,
+		Help: "When cert-manager renews the webhook's Certificate, in Unix seconds. Shown where cert-manager makes it.",
+	})
+	return m
 }

@@ -136,13 +136,11 @@ func NewProvided(o ProvidedOptions) (*Provided, error) {
 	case (o.Certificates == nil) != (o.CertificateName == ""):
 		return nil, errors.New("serving certificates: Certificates and CertificateName belong together")
 	}
-	p := &Provided{o: o, metrics: newMetrics()}
-	err := p.metrics.register(o.Registerer)
-	if err == nil {
-		err = o.Registerer.Register(p.metrics.readiness(p.Ready))
-	}
+	p := &Provided{o: o}
+	p.metrics = newMetrics(p.Ready)
+	err := p.metrics.set.Register(o.Registerer)
 	if err == nil && o.Certificates != nil {
-		err = p.metrics.registerCertificate(o.Registerer)
+		err = p.metrics.ofCertManager.Register(o.Registerer)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("serving certificates: %w", err)
@@ -339,7 +337,7 @@ func (p *Provided) choose(configuration *admissionregistrationv1.MutatingWebhook
 			next := p.next
 			served = &next
 			p.served.Store(served)
-			p.metrics.expiry.WithLabelValues("leaf").Set(float64(served.leaf().NotAfter.Unix()))
+			p.metrics.expiry.WithLabelValues(certificateLeaf).Set(float64(served.leaf().NotAfter.Unix()))
 			p.o.Logger.Info("Serving another certificate", "secret", p.o.SecretName, "serial", served.leaf().SerialNumber.String(),
 				"expires", served.leaf().NotAfter, "dnsNames", served.leaf().DNSNames)
 			p.event(p.secret(), corev1.EventTypeNormal, ReasonServed, fmt.Sprintf("The webhook serves a certificate that is valid until %s",
@@ -351,7 +349,7 @@ func (p *Provided) choose(configuration *admissionregistrationv1.MutatingWebhook
 	}
 	trustErr := served.trustedBy(configuration, now)
 	if authority := served.authorityIn(configuration); authority != nil {
-		p.metrics.expiry.WithLabelValues("authority").Set(float64(authority.NotAfter.Unix()))
+		p.metrics.expiry.WithLabelValues(certificateAuthority).Set(float64(authority.NotAfter.Unix()))
 	}
 	p.mu.Lock()
 	p.trustErr = trustErr

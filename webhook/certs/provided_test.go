@@ -154,7 +154,7 @@ func TestNewProvidedRefuses(t *testing.T) {
 		Registerer: prometheus.NewRegistry(),
 	}
 	taken := prometheus.NewRegistry()
-	if err := newMetrics().register(taken); err != nil {
+	if err := newMetrics(nil).set.Register(taken); err != nil {
 		t.Fatal(err)
 	}
 	for name, tc := range map[string]struct {
