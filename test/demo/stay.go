@@ -27,7 +27,7 @@ func start(ctx context.Context, root string, o options, screen *screen) (*sessio
 	return session.Start(ctx, session.Options{
 		Root: root, Listener: listener,
 		Playground: playground.Options{
-			Progress: screen, Local: session.Local, Cloud: session.Cloud(), Set: session.Brisk(),
+			Progress: screen, Local: session.Local, Cloud: session.Cloud(), Set: session.Values(),
 		},
 	})
 }

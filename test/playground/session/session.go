@@ -31,13 +31,16 @@ func Cloud() sim.Config {
 	return sim.Config{Timing: sim.DefaultTiming().Scaled(0.1), HostCommands: true}
 }
 
-// Brisk are chart values with which a refusal by a cloud leads to something within
-// seconds.
-func Brisk() []string {
-	return []string{
-		"virtualNodes[0].env.REFUSAL_GRACE=3s", "virtualNodes[0].env.CAPACITY_PAUSE=20s",
-		"virtualNodes[1].env.REFUSAL_GRACE=3s", "virtualNodes[1].env.CAPACITY_PAUSE=20s",
+// Values are chart values with which a refusal by a cloud leads to something within
+// seconds, and pods on virtual nodes use the cluster's resolver.
+func Values() []string {
+	var out []string
+	for i := range 2 {
+		for _, v := range []string{"env.REFUSAL_GRACE=3s", "env.CAPACITY_PAUSE=20s", "clusterDNS={10.96.0.10}"} {
+			out = append(out, fmt.Sprintf("virtualNodes[%d].%s", i, v))
+		}
 	}
+	return out
 }
 
 // Published is how a running session is found.

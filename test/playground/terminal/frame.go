@@ -90,8 +90,8 @@ func Frame(s live.State, l Look) string {
 	if l.ASCII {
 		g = plain
 	}
-	bar := min(mostBar, max(leastBar, l.Width-nameWidth-figuresWidth-2))
-	lines := slices.Concat(head(s, l), nodes(s, g, bar, max(1, l.Height-12)), limits(s, g, bar))
+	width := min(mostBar, max(leastBar, l.Width-nameWidth-figuresWidth-1))
+	lines := slices.Concat(head(s, l), nodes(s, g, width, max(1, l.Height-12)), limits(s, g, width))
 	foot := feet(s, l)
 	// Whatever is left belongs to the events.
 	room := l.Height - len(lines) - len(foot)
@@ -135,39 +135,47 @@ func spread(left, right string, width int) string {
 
 // nodes are the lines of nodes and of what waits. More local nodes than most are
 // not shown each.
-func nodes(s live.State, g glyphs, bar, most int) []string {
+func nodes(s live.State, g glyphs, width, most int) []string {
 	var lines []string
 	local := s.Local
 	if len(local) > most {
 		local = local[:most-1]
 	}
 	for _, n := range local {
-		lines = append(lines, row(n.Name, "local", localBar(n, g, bar), fmt.Sprintf("%5.1f of %s CPU  %3d %s", n.RequestedCPU, number(n.AllocatableCPU), n.Pods(), plural(n.Pods(), "pod")), flags(n)))
+		lines = append(lines, row(n.Name, "local", localBar(n, g, width), fmt.Sprintf("%5.1f of %s CPU  %3d %s", n.RequestedCPU, number(n.AllocatableCPU), n.Pods(), plural(n.Pods(), "pod")), flags(n)))
 	}
 	if hidden := len(s.Local) - len(local); hidden > 0 {
 		lines = append(lines, dim(fmt.Sprintf("… and %d more local nodes", hidden)))
 	}
 	scale := 1.0
 	for _, n := range append(slices.Clone(s.Virtual), live.Node{Running: s.Waiting.Pods}) {
-		scale = max(scale, float64(n.Pods())/float64(bar))
+		scale = max(scale, float64(n.Pods())/float64(width))
 	}
 	for _, n := range s.Virtual {
-		lines = append(lines, row(n.Name, n.Provider, podBar(n.Running, n.Starting, n.Provider, g, bar, scale), fmt.Sprintf("%4d %s  %s", n.Pods(), fixed(plural(n.Pods(), "pod"), 4), bill(n.Bill)), flags(n)))
+		lines = append(lines, row(n.Name, n.Provider, podBar(n.Running, n.Starting, n.Provider, g, width, scale), fmt.Sprintf("%4d %-4s  %s", n.Pods(), plural(n.Pods(), "pod"), bill(n.Bill)), flags(n)))
 	}
 	waiting := dim("   0 pods")
 	if s.Waiting.Pods > 0 {
-		waiting = fmt.Sprintf("%4d %s  oldest %s", s.Waiting.Pods, fixed(plural(s.Waiting.Pods, "pod"), 4), span(time.Duration(s.Waiting.OldestSeconds)*time.Second))
+		waiting = fmt.Sprintf("%4d %-4s  oldest %s", s.Waiting.Pods, plural(s.Waiting.Pods, "pod"), span(time.Duration(s.Waiting.OldestSeconds)*time.Second))
 	}
-	return append(lines, row("waiting", "waiting", podBar(0, s.Waiting.Pods, "waiting", g, bar, scale), waiting, ""))
+	return append(lines, row("waiting", "waiting", podBar(0, s.Waiting.Pods, "waiting", g, width, scale), waiting, ""))
 }
 
-func row(name, place, bar, figures, flags string) string {
-	line := paint(placeColour(place), fixed(name, nameWidth)) + bar + " " + figures
-	if flags != "" {
-		line += "  " + paint(red, flags)
+// row is a line of a node. Flags stand in the part of the bar that is empty, or at
+// the end.
+func row(name, place string, bar bar, figures, flags string) string {
+	begin := paint(placeColour(place), fixed(name, nameWidth))
+	if flags == "" {
+		return begin + bar.filled + dim(bar.empty) + " " + figures
 	}
-	return line
+	if rest := ansi.StringWidth(bar.empty) - len(flags) - 2; rest >= 0 {
+		return begin + bar.filled + dim(ansi.Truncate(bar.empty, rest, "")) + " " + paint(red, flags) + "  " + figures
+	}
+	return begin + bar.filled + dim(bar.empty) + " " + figures + "  " + paint(red, flags)
 }
+
+// bar is a bar: what is drawn of it, and the rest.
+type bar struct{ filled, empty string }
 
 func flags(n live.Node) string {
 	var out []string
@@ -184,9 +192,9 @@ func flags(n live.Node) string {
 }
 
 // localBar fills with the CPU that is asked for.
-func localBar(n live.Node, g glyphs, width int) string {
+func localBar(n live.Node, g glyphs, width int) bar {
 	if n.AllocatableCPU <= 0 || n.Pods() == 0 {
-		return dim(strings.Repeat(g.empty, width))
+		return bar{empty: strings.Repeat(g.empty, width)}
 	}
 	used := min(1, n.RequestedCPU/n.AllocatableCPU) * float64(width)
 	running := used * float64(n.Running) / float64(n.Pods())
@@ -194,12 +202,12 @@ func localBar(n live.Node, g glyphs, width int) string {
 }
 
 // podBar has a cell for each pod, or for each scale pods where there are many.
-func podBar(running, starting int, place string, g glyphs, width int, scale float64) string {
+func podBar(running, starting int, place string, g glyphs, width int, scale float64) bar {
 	return fill(float64(running)/scale, float64(starting)/scale, place, g, width)
 }
 
 // fill draws a bar of that many cells that are full, those that begin, and the rest.
-func fill(full, starting float64, place string, g glyphs, width int) string {
+func fill(full, starting float64, place string, g glyphs, width int) bar {
 	colour := placeColour(place)
 	whole := min(width, int(full))
 	part := ""
@@ -211,7 +219,7 @@ func fill(full, starting float64, place string, g glyphs, width int) string {
 		begun = min(width, int(math.Round(full+starting))) - whole
 	}
 	rest := max(0, width-whole-ansi.StringWidth(part)-begun)
-	return paint(colour, strings.Repeat(g.full, whole)+part+strings.Repeat(g.starting, begun)) + dim(strings.Repeat(g.empty, rest))
+	return bar{paint(colour, strings.Repeat(g.full, whole)+part+strings.Repeat(g.starting, begun)), strings.Repeat(g.empty, rest)}
 }
 
 func bill(b *live.Bill) string {
@@ -225,7 +233,7 @@ func bill(b *live.Bill) string {
 	return text + bold(fmt.Sprintf("  +%.2f/h", b.PerHour))
 }
 
-func limits(s live.State, g glyphs, bar int) []string {
+func limits(s live.State, g glyphs, width int) []string {
 	if len(s.Limits) == 0 {
 		return nil
 	}
@@ -239,8 +247,8 @@ func limits(s live.State, g glyphs, bar int) []string {
 		if l.Share >= 1 {
 			place = "waiting"
 		}
-		full := min(1, l.Share) * float64(bar)
-		lines = append(lines, fixed(name, nameWidth)+fill(full, 0, place, g, bar)+fmt.Sprintf(" %s of %s %s", l.Used, l.Max, l.Resource))
+		full := min(1, l.Share) * float64(width)
+		lines = append(lines, row(name, "limit", fill(full, 0, place, g, width), fmt.Sprintf("%s of %s %s", l.Used, l.Max, l.Resource), ""))
 	}
 	return lines
 }

@@ -4,7 +4,7 @@ import { element, vector, text } from "./draw.js";
 
 const byId = (id) => document.getElementById(id);
 const places = ["local", "eci", "aci", "waiting"];
-const names = { local: "Local nodes", eci: "Alibaba Cloud ECI", aci: "Azure Container Instances", waiting: "Waiting" };
+const names = { local: "Local nodes", eci: "Alibaba Cloud ECI", aci: "Azure ACI", waiting: "Waiting" };
 const maxSamples = 900;
 const samples = [];
 
@@ -62,7 +62,7 @@ function showTiles(state) {
   tile("tile-waiting", "waiting", names.waiting, s.waiting, s.waiting ? `oldest ${span(state.waiting.oldestSeconds)}` : "pods");
   for (const n of state.virtual) {
     if (!n.bill?.currency) continue;
-    tile(`tile-bill-${n.name}`, n.provider, `Bill of ${n.name}`, `${n.bill.currency} ${money(n.bill.spent, 4)}`, `+${money(n.bill.perHour, 2)} per hour`);
+    tile(`tile-bill-${n.name}`, `bill ${n.provider}`, `Bill of ${n.name}`, `${n.bill.currency} ${money(n.bill.spent, 4)}`, `+${money(n.bill.perHour, 2)} per hour`);
   }
 }
 
@@ -143,7 +143,7 @@ function showEvents(state) {
   shownEvents = key;
   const list = [...state.events].reverse().map((e) =>
     element("li", {}, element("time", { datetime: e.time }, clock(e.time)),
-      element("span", { class: e.warning ? "warning" : e.place ? `${e.place}-ink` : "" }, `${e.object} ${e.message}`)));
+      element("span", {}, element("strong", { class: e.warning ? "warning" : e.place ? `${e.place}-ink` : "" }, e.object), e.message)));
   byId("events").replaceChildren(...(list.length ? list : [element("li", {}, element("time", {}, "–"), element("span", {}, "none yet"))]));
 }
 

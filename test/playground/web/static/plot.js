@@ -76,7 +76,7 @@ function frame(box, height, label, describe) {
         vector("text", { class: "axis", x: margin.left - 8, y: y(v) + 4, "text-anchor": "end" }, format(v)));
     }
     const seconds = (end - begin) / 1000;
-    const step = [10, 15, 30, 60, 120, 180, 300].find((s) => seconds / s <= Math.max(2, width / 150)) ?? 600;
+    const step = [10, 15, 30, 60, 120, 180, 300].find((s) => seconds / s <= Math.max(2, width / 110)) ?? 600;
     for (let s = 0; s <= seconds + 0.5; s += step) {
       back.append(vector("text", { class: "axis", x: across(end - s * 1000), y: height - 6, "text-anchor": s === 0 ? "end" : "middle" }, ago(s)));
     }
