@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"charm.land/lipgloss/v2"
 	"github.com/charmbracelet/x/ansi"
@@ -91,7 +92,7 @@ func Frame(s live.State, l Look) string {
 		g = plain
 	}
 	width := min(mostBar, max(leastBar, l.Width-nameWidth-figuresWidth-1))
-	lines := slices.Concat(head(s, l), nodes(s, g, width, max(1, l.Height-12)), limits(s, g, width))
+	lines := slices.Concat(head(s, l), nodes(s, g, width, max(2, l.Height/2-4)), limits(s, g, width))
 	foot := feet(s, l)
 	// Whatever is left belongs to the events.
 	room := l.Height - len(lines) - len(foot)
@@ -109,14 +110,31 @@ func Frame(s live.State, l Look) string {
 	for i, line := range lines {
 		lines[i] = ansi.Truncate(line, l.Width, "")
 	}
-	return strings.Join(lines, "\n")
+	frame := strings.Join(lines, "\n")
+	if l.ASCII {
+		frame = strings.ReplaceAll(frame, more, "~")
+	}
+	return frame
+}
+
+// more stands for what is cut off.
+const more = "…"
+
+// clean makes a text that comes from elsewhere harmless to a terminal.
+func clean(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, text)
 }
 
 func head(s live.State, l Look) []string {
 	left := bold("Autoburst playground")
 	switch {
 	case s.Trouble != "":
-		left += "  " + paint(red, "not live: "+firstLine(s.Trouble))
+		left += "  " + paint(red, "not live: "+clean(firstLine(s.Trouble)))
 	case s.Stopped:
 		left += "  " + paint(red, "ALL BURSTING IS STOPPED")
 	}
@@ -145,7 +163,7 @@ func nodes(s live.State, g glyphs, width, most int) []string {
 		lines = append(lines, row(n.Name, "local", localBar(n, g, width), fmt.Sprintf("%5.1f of %s CPU  %3d %s", n.RequestedCPU, number(n.AllocatableCPU), n.Pods(), plural(n.Pods(), "pod")), flags(n)))
 	}
 	if hidden := len(s.Local) - len(local); hidden > 0 {
-		lines = append(lines, dim(fmt.Sprintf("… and %d more local nodes", hidden)))
+		lines = append(lines, dim(fmt.Sprintf(more+" and %d more local nodes", hidden)))
 	}
 	scale := 1.0
 	for _, n := range append(slices.Clone(s.Virtual), live.Node{Running: s.Waiting.Pods}) {
@@ -277,14 +295,14 @@ func events(s live.State, width int) []string {
 	}
 	var lines []string
 	for _, e := range s.Events {
-		text := e.Object + "  " + e.Message
+		text := clean(e.Object + "  " + e.Message)
 		switch {
 		case e.Warning:
 			text = paint(red, text)
 		case e.Place != "":
 			text = paint(placeColour(e.Place), text)
 		}
-		lines = append(lines, ansi.Truncate(dim(e.Time.In(s.Time.Location()).Format(time.TimeOnly))+"  "+text, width, "…"))
+		lines = append(lines, ansi.Truncate(dim(e.Time.In(s.Time.Location()).Format(time.TimeOnly))+"  "+text, width, more))
 	}
 	return lines
 }
@@ -316,7 +334,7 @@ func Line(s live.State) string {
 
 // fixed cuts or fills a text to a width.
 func fixed(text string, width int) string {
-	text = ansi.Truncate(text, width-1, "…")
+	text = ansi.Truncate(clean(text), width-1, more)
 	return text + strings.Repeat(" ", max(0, width-ansi.StringWidth(text)))
 }
 
