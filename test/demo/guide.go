@@ -50,4 +50,3 @@ func guide(ctx context.Context, root string, o options, screen *screen) (err err
 	screen.print("\n%d of %d steps were gone through, each as it should be.", len(results), len(tour.Steps()))
 	return nil
 }
-

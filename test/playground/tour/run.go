@@ -63,10 +63,10 @@ func (g *Guide) Run(ctx context.Context, steps []Step) ([]Result, error) {
 	var results []Result
 	for i, step := range steps {
 		fmt.Fprintf(g.Out, "\n%s\n%s\n", g.Emphasis(fmt.Sprintf("%d/%d  %s", i+1, len(steps), step.Title)), wrap(step.Why))
-		for _, c := range step.Commands {
-			fmt.Fprintf(g.Out, "  $ %s\n", c.Line)
-		}
 		if keys != nil {
+			for _, c := range step.Commands {
+				fmt.Fprintf(g.Out, "  $ %s\n", c.Line)
+			}
 			fmt.Fprint(g.Out, "\nEnter runs it, q leaves the tour. ")
 			if !keys.Scan() || strings.TrimSpace(keys.Text()) == "q" {
 				return results, errLeft

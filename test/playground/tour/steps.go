@@ -82,11 +82,12 @@ func stopped(want bool) func(live.State) error {
 	}
 }
 
-// count is a command that counts the pods by a node's whole name, or by its first word.
 const (
+	// byNode and byPlace count the pods by a node's whole name, and by its first word.
 	byNode  = "kubectl -n shop get pods --field-selector=status.phase!=Failed --no-headers -o custom-columns=NODE:.spec.nodeName | sort | uniq -c"
 	byPlace = "kubectl -n shop get pods --field-selector=status.phase!=Failed --no-headers -o custom-columns=NODE:.spec.nodeName | cut -d- -f1 | sort | uniq -c"
-	why     = "kubectl autoburst explain deployment/web -n shop | sed -n '/^Decision/,/^$/p'"
+	// why is what explain says about the decision.
+	why = "kubectl autoburst explain deployment/web -n shop | sed -n '/^Decision/,/^$/p'"
 )
 
 // Steps are the tour. It wants a playground in which nothing has happened, and leaves
@@ -178,7 +179,7 @@ func Steps() []Step {
 			Commands: []Command{
 				{Line: "kubectl -n autoburst-system create configmap autoburst-switch --from-literal=stopped=true", Settled: stopped(true)},
 				{Line: "kubectl -n shop scale deployment web --replicas=46", Settled: places(24, 20, 2)},
-				{Line: why},
+				{Line: "kubectl autoburst explain deployment/web -n shop | sed -n '/^Decision/,/lifted/p'"},
 				{Line: "kubectl -n autoburst-system delete configmap autoburst-switch", Settled: all(stopped(false), places(24, 22, 0))},
 			},
 			Look: "Two pods waited while the switch was on, and burst once it was off.",
@@ -197,7 +198,7 @@ func Steps() []Step {
 			Title: "Drain a virtual node",
 			Why:   "Before a virtual node is taken away or Autoburst is uninstalled, `drain` evicts its pods and proves that the cloud holds nothing of it any more.",
 			Commands: []Command{
-				{Line: "kubectl autoburst drain virtual-eci --timeout=5m | tail -n 1", Settled: all(places(28, 18, 0), on(0, 18))},
+				{Line: "kubectl autoburst drain virtual-eci --timeout=5m | grep 'is empty'", Settled: all(places(28, 18, 0), on(0, 18))},
 				{Line: byPlace},
 				{Line: "kubectl uncordon virtual-eci"},
 			},
