@@ -33,6 +33,7 @@ var masks = []struct {
 	by   string
 }{
 	{regexp.MustCompile(`\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`), "…"},
+	{regexp.MustCompile(`\b[\w.-]+_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b`), "…"}, // who leads
 	{regexp.MustCompile(`\b(web)-[a-z0-9]{8,10}-[a-z0-9]{5}\b`), "$1-…"},
 	{regexp.MustCompile(`^(\d+[dhms])+$`), "1m"}, // an age
 }

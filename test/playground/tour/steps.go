@@ -99,8 +99,9 @@ func Steps() []Step {
 			Why:   "Three local nodes hold 24 pods of half a CPU. Two virtual nodes stand for a region of Alibaba Cloud ECI and one of Azure Container Instances; nothing is paid for while no pod runs there.",
 			Commands: []Command{
 				{Line: "kubectl get nodes -L autoburst.io/provider"},
+				{Line: "kubectl autoburst status"},
 			},
-			Look: "The virtual nodes are the last two. To a scheduler they look like nodes with very much room.",
+			Look: "The virtual nodes are the last two. To a scheduler they look like nodes with very much room. `status` says what Autoburst does, and `status --watch` goes on saying it.",
 		},
 		{
 			Title: "A full cluster, without Autoburst",
@@ -127,8 +128,9 @@ func Steps() []Step {
 			Commands: []Command{
 				{Line: "kubectl annotate namespace shop autoburst.io/mode=Overflow", Settled: places(24, 6, 0)},
 				{Line: byPlace},
+				{Line: "kubectl autoburst check --wait=1m -o short"},
 			},
-			Look: "The six that waited run on virtual nodes. In the live view the bill begins to run.",
+			Look: "The six that waited run on virtual nodes. In the live view the bill begins to run. `check` finds nothing that is not well.",
 		},
 		{
 			Title: "What is paid for goes first",
@@ -148,6 +150,8 @@ func Steps() []Step {
 				{Line: "kubectl -n shop scale deployment web --replicas=40", Settled: all(places(24, 10, 6), on(10, 0))},
 				{Line: byNode},
 				{Line: why},
+				{Line: "kubectl -n shop wait --for=jsonpath='{.status.pods.waiting}'=6 burstpolicy/web --timeout=30s"},
+				{Line: "kubectl autoburst status | sed -n '/^Policies/,/^$/p'"},
 			},
 			Look: "Ten pods on ECI and none more: a limit is never exceeded, by whichever replica of the webhook and the controller grants. What waits says why.",
 		},
@@ -180,6 +184,7 @@ func Steps() []Step {
 				{Line: "kubectl -n autoburst-system create configmap autoburst-switch --from-literal=stopped=true", Settled: stopped(true)},
 				{Line: "kubectl -n shop scale deployment web --replicas=46", Settled: places(24, 20, 2)},
 				{Line: "kubectl autoburst explain deployment/web -n shop | sed -n '/^Decision/,/lifted/p'"},
+				{Line: "kubectl autoburst status | grep ^Bursting"},
 				{Line: "kubectl -n autoburst-system delete configmap autoburst-switch", Settled: all(stopped(false), places(24, 22, 0))},
 			},
 			Look: "Two pods waited while the switch was on, and burst once it was off.",
