@@ -18,6 +18,7 @@ OTHER_SYSTEM_TESTS := ./test/bench/foreign/... \
 	./test/chart/... \
 	./test/cli/... \
 	./test/containers/... \
+	./test/demo/... \
 	./test/docs/... \
 	./test/mutating/... \
 	./test/observe
@@ -45,8 +46,12 @@ demo: ## Watch a full cluster overflow to ECI and ACI, on this machine, then tea
 	@go run ./test/demo
 
 .PHONY: playground
-playground: ## The same system, left running until Ctrl-C
+playground: ## The same system with a live view and a web page, left running until Ctrl-C
 	@go run ./test/demo -playground
+
+.PHONY: tour
+tour: ## A guided tour of the playground, in the one that runs or in one of its own; YES=1 does not ask
+	@go run ./test/demo -tour $(if $(YES),-yes)
 
 .PHONY: build
 build: ## Compile the programs into bin/

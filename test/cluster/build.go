@@ -38,6 +38,7 @@ func Build(ctx context.Context, out io.Writer) (string, error) {
 	cache := filepath.Join(root, ".cache", "controlplane")
 	binary := filepath.Join(cache, key, "controlplane")
 	if _, err := os.Stat(binary); err == nil {
+		fmt.Fprintln(out, "control plane: built before, taken from .cache")
 		return binary, nil
 	}
 	if err := os.MkdirAll(filepath.Dir(binary), 0o755); err != nil {
@@ -51,6 +52,7 @@ func Build(ctx context.Context, out io.Writer) (string, error) {
 	if _, err := os.Stat(binary); err == nil { // built while we waited
 		return binary, nil
 	}
+	fmt.Fprintf(out, "control plane: building Kubernetes %s, etcd and kwok (once; about six minutes on two cores)\n", Version)
 	if err := compile(ctx, source, binary, out); err != nil {
 		return "", fmt.Errorf("building the control plane in %s: %w", source, err)
 	}
@@ -94,6 +96,16 @@ func sourceHash(dir string) (string, error) {
 	return hex.EncodeToString(h.Sum(nil))[:16], nil
 }
 
+// Built tells whether the control plane of the checkout is built already.
+func Built(root string) bool {
+	key, err := sourceHash(filepath.Join(root, "test", "controlplane"))
+	if err != nil {
+		return false
+	}
+	_, err = os.Stat(filepath.Join(root, ".cache", "controlplane", key, "controlplane"))
+	return err == nil
+}
+
 func compile(ctx context.Context, source, binary string, out io.Writer) error {
 	minor := strings.Split(Version, ".")[1]
 	const stamp = "k8s.io/component-base/version."
@@ -123,8 +135,8 @@ type GoBuild struct {
 	Args, Packages []string
 }
 
-// Run builds. It says how far it is every few seconds, and nothing when it is
-// done sooner.
+// Run builds. It says how far it is every few seconds, and what it did when it is
+// done.
 func (b GoBuild) Run(ctx context.Context, out io.Writer) error {
 	env := append(os.Environ(), b.Env...)
 	list := exec.CommandContext(ctx, "go", slices.Concat([]string{"list", "-deps"}, modFlags(b.Args), b.Packages)...)
@@ -144,7 +156,7 @@ func (b GoBuild) Run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	start := time.Now()
-	if err := build.Start(); err != nil {
+	if err := startTied(build); err != nil {
 		return err
 	}
 	// With -v the compiler names each package it had to compile.
@@ -165,9 +177,12 @@ func (b GoBuild) Run(ctx context.Context, out io.Writer) error {
 	if err := build.Wait(); err != nil {
 		return fmt.Errorf("go build for %s: %w\n%s", b.Name, err, strings.Join(rest, "\n"))
 	}
-	if took := time.Since(start); took > 5*time.Second {
-		fmt.Fprintf(out, "%s: built in %s\n", b.Name, took.Round(time.Second))
+	took := time.Since(start).Round(100 * time.Millisecond)
+	if compiled == 0 {
+		fmt.Fprintf(out, "%s: nothing to compile, taken from the compiler's cache (%s)\n", b.Name, took)
+		return nil
 	}
+	fmt.Fprintf(out, "%s: compiled %d packages in %s\n", b.Name, compiled, took)
 	return nil
 }
 

@@ -91,6 +91,7 @@ func Start(ctx context.Context, o Options) (_ *Cluster, err error) {
 		}
 	}()
 	begin := time.Now()
+	fmt.Fprintln(o.Progress, "control plane: starting etcd and kube-apiserver (a few seconds)")
 	if err := c.makeKeys(); err != nil {
 		return nil, err
 	}
@@ -142,7 +143,7 @@ func Start(ctx context.Context, o Options) (_ *Cluster, err error) {
 		return nil, err
 	}
 	c.ServingIn = time.Since(begin)
-	fmt.Fprintf(o.Progress, "control plane: serving after %s\n", c.ServingIn.Round(100*time.Millisecond))
+	fmt.Fprintf(o.Progress, "control plane: serving after %s; starting kube-controller-manager, kube-scheduler and kwok\n", c.ServingIn.Round(100*time.Millisecond))
 	if err := c.run("kube-controller-manager", append([]string{
 		"--kubeconfig=" + c.path("kube-controller-manager.kubeconfig"), "--leader-elect=false", "--secure-port=0",
 		"--use-service-account-credentials", "--root-ca-file=" + c.path("ca.crt"),

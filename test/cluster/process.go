@@ -53,10 +53,8 @@ func StartProcess(dir, name string, env []string, path string, args ...string) (
 	p.cmd.Stdout, p.cmd.Stderr = out, out
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Dir = dir
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	started := make(chan error)
-	starts() <- func() { started <- p.cmd.Start() }
-	if err := <-started; err != nil {
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := startTied(p.cmd); err != nil {
 		out.Close()
 		return nil, fmt.Errorf("starting %s: %w", name, err)
 	}
@@ -66,6 +64,17 @@ func StartProcess(dir, name string, env []string, path string, args ...string) (
 		close(p.done)
 	}()
 	return p, nil
+}
+
+// startTied starts a program that the kernel kills when this process dies.
+func startTied(cmd *exec.Cmd) error {
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	started := make(chan error)
+	starts() <- func() { started <- cmd.Start() }
+	return <-started
 }
 
 // PID is the process ID.

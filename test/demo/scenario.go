@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/autoburst/autoburst/test/playground"
+	"github.com/autoburst/autoburst/test/playground/session"
 )
 
 //go:embed manifests/*.yaml
@@ -174,7 +175,7 @@ func (d *demo) overflow(ctx context.Context) (counts, error) {
 	errs := make([]error, len(namespaces))
 	for i, namespace := range namespaces {
 		scaling.Go(func() {
-			_, errs[i] = d.Kubectl(ctx, "", "--namespace="+namespace, "scale", "deployment/web", fmt.Sprintf("--replicas=%d", slots))
+			_, errs[i] = d.Kubectl(ctx, "", "--namespace="+namespace, "scale", "deployment/web", fmt.Sprintf("--replicas=%d", session.Slots))
 		})
 	}
 	scaling.Wait()
@@ -184,7 +185,7 @@ func (d *demo) overflow(ctx context.Context) (counts, error) {
 	err := d.until(ctx, 60*time.Second, "everything in shop and ledger runs", func(ctx context.Context) (bool, error) {
 		for _, namespace := range []string{"shop", "ledger"} {
 			n, err := d.running(ctx, namespace, "", "web")
-			if err != nil || n < slots {
+			if err != nil || n < session.Slots {
 				return false, err
 			}
 		}
@@ -226,10 +227,10 @@ func (d *demo) checkOverflow(ctx context.Context) (counts, error) {
 			}
 		}
 	}
-	if c.local != slots {
-		return c, fmt.Errorf("%d pods run locally, want the cluster full with %d", c.local, slots)
+	if c.local != session.Slots {
+		return c, fmt.Errorf("%d pods run locally, want the cluster full with %d", c.local, session.Slots)
 	}
-	if want := 3 * slots; len(pods.Items) != want {
+	if want := 3 * session.Slots; len(pods.Items) != want {
 		return c, fmt.Errorf("%d pods exist, want %d", len(pods.Items), want)
 	}
 	// The clouds must bill what the API server shows, the two seeds included.
@@ -294,7 +295,7 @@ func (d *demo) running(ctx context.Context, namespace, node, prefix string) (int
 func (d *demo) table() []string {
 	byNode := d.placements.ByNode()
 	names := []string{}
-	for i := range local.Count {
+	for i := range session.Local.Count {
 		names = append(names, fmt.Sprintf("local-%d", i+1))
 	}
 	names = append(names, eciNode, aciNode, "")

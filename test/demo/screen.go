@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 )
 
 // screen prints lines, and below them a table that is drawn anew in place on a
@@ -14,19 +15,26 @@ type screen struct {
 	mu       sync.Mutex
 	out      io.Writer
 	terminal bool
+	begin    time.Time
 	height   int // lines of the table that stand on the terminal now
 	last     string
 }
 
 func newScreen(out *os.File) *screen {
 	info, err := out.Stat()
-	return &screen{out: out, terminal: err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"}
+	return &screen{out: out, begin: time.Now(), terminal: err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"}
 }
 
-// Write prints progress.
+// Write prints progress, each line behind the seconds since the start.
 func (s *screen) Write(b []byte) (int, error) {
-	s.print("%s", strings.TrimRight(string(b), "\n"))
+	for line := range strings.Lines(string(b)) {
+		s.progress("%s", strings.TrimRight(line, "\n"))
+	}
 	return len(b), nil
+}
+
+func (s *screen) progress(format string, args ...any) {
+	s.print("%4.0f s  %s", time.Since(s.begin).Seconds(), fmt.Sprintf(format, args...))
 }
 
 func (s *screen) print(format string, args ...any) {

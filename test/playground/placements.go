@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -28,7 +31,37 @@ type Placements struct {
 	nodes  map[string]*corev1.Node
 	pods   map[types.UID]*corev1.Pod
 	strays []string
-	bound  map[types.UID]string
+	// suspects went to a virtual node while a local one had room.
+	suspects []*suspect
+	bound    map[types.UID]string
+}
+
+// suspect is a stray unless the room was given away already: the scheduler decides
+// about one pod after another and writes its bindings at the same time, so one to a
+// virtual node may be seen before an earlier one to a local node.
+type suspect struct {
+	pod  *corev1.Pod
+	text string
+	at   time.Time
+	// room is what was free on each local node that had room.
+	room map[string]corev1.ResourceList
+	// underWay are the pods that had no node then: those that the scheduler may have
+	// decided about before.
+	underWay map[types.UID]bool
+}
+
+// bindingTime bounds how long a binding is under way.
+const bindingTime = 2 * time.Second
+
+// bind takes the room of a pod whose binding was under way.
+func (s *suspect) bind(pod *corev1.Pod, now time.Time) {
+	free, ok := s.room[pod.Spec.NodeName]
+	if ok && s.underWay[pod.UID] && now.Sub(s.at) < bindingTime {
+		take(free, pod)
+		if !take(free.DeepCopy(), s.pod) {
+			delete(s.room, pod.Spec.NodeName)
+		}
+	}
 }
 
 // WatchPlacements starts to watch. Close it.
@@ -70,11 +103,19 @@ func (p *Placements) Close() {
 	<-p.stopped
 }
 
-// Strays lists the strays so far, one line each.
+// Strays lists the strays so far, one line each. A binding that was under way while
+// another one was judged counts only once it is seen: call it when all pods have
+// their nodes.
 func (p *Placements) Strays() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return slices.Clone(p.strays)
+	strays := slices.Clone(p.strays)
+	for _, s := range p.suspects {
+		if len(s.room) > 0 {
+			strays = append(strays, s.text)
+		}
+	}
+	return strays
 }
 
 // ByNode counts the pods that are not finished by node, "" for those that are
@@ -142,49 +183,74 @@ func (p *Placements) observe(event watch.EventType, pod *corev1.Pod) {
 	if node := pod.Spec.NodeName; node != "" && p.bound[pod.UID] == "" {
 		p.bound[pod.UID] = node
 		if n := p.nodes[node]; n != nil && IsVirtual(n) {
-			for _, local := range p.nodes {
-				if p.hasRoom(local, pod) {
-					p.strays = append(p.strays, fmt.Sprintf("%s/%s went to %s while %s had room", pod.Namespace, pod.Name, node, local.Name))
-					break
-				}
-			}
+			p.suspect(pod)
+		}
+		for _, s := range p.suspects {
+			s.bind(pod, time.Now())
 		}
 	}
 	p.pods[pod.UID] = pod
 }
 
-// hasRoom judges by node selector and affinity, taints, and requests.
-func (p *Placements) hasRoom(node *corev1.Node, pod *corev1.Pod) bool {
+// suspect looks for local nodes that had room for a pod that went to a virtual node.
+func (p *Placements) suspect(pod *corev1.Pod) {
+	s := &suspect{pod: pod, at: time.Now(), room: map[string]corev1.ResourceList{}, underWay: map[types.UID]bool{}}
+	for _, local := range p.nodes {
+		if free := p.room(local, pod); free != nil {
+			s.room[local.Name] = free
+		}
+	}
+	if len(s.room) == 0 {
+		return
+	}
+	s.text = fmt.Sprintf("%s/%s went to %s while %s had room", pod.Namespace, pod.Name, pod.Spec.NodeName, strings.Join(slices.Sorted(maps.Keys(s.room)), ", "))
+	for uid, other := range p.pods {
+		if other.Spec.NodeName == "" && uid != pod.UID {
+			s.underWay[uid] = true
+		}
+	}
+	p.suspects = append(p.suspects, s)
+}
+
+// room is what is free on a node, nil unless the pod could run there: by node
+// selector and affinity, taints, and requests.
+func (p *Placements) room(node *corev1.Node, pod *corev1.Pod) corev1.ResourceList {
 	if IsVirtual(node) || node.Spec.Unschedulable || !isReady(node) {
-		return false
+		return nil
 	}
 	if ok, err := nodeaffinity.GetRequiredNodeAffinity(pod).Match(node); err != nil || !ok {
-		return false
+		return nil
 	}
 	if _, untolerated := v1helpers.FindMatchingUntoleratedTaint(logger, node.Spec.Taints, pod.Spec.Tolerations, func(t *corev1.Taint) bool {
 		return t.Effect == corev1.TaintEffectNoSchedule || t.Effect == corev1.TaintEffectNoExecute
 	}, true); untolerated {
-		return false
+		return nil
 	}
 	free := node.Status.Allocatable.DeepCopy()
-	take := func(other *corev1.Pod) bool {
-		requests := resourcehelper.PodRequests(other, resourcehelper.PodResourcesOptions{})
-		requests[corev1.ResourcePods] = one
-		ok := true
-		for name, amount := range requests {
-			left := free[name]
-			left.Sub(amount)
-			free[name] = left
-			ok = ok && left.Sign() >= 0
-		}
-		return ok
-	}
 	for _, other := range p.pods {
 		if other.Spec.NodeName == node.Name && !finished(other) {
-			take(other)
+			take(free, other)
 		}
 	}
-	return take(pod)
+	if !take(free.DeepCopy(), pod) {
+		return nil
+	}
+	return free
+}
+
+// take takes what a pod asks for from what is free, and tells whether there was
+// enough.
+func take(free corev1.ResourceList, pod *corev1.Pod) bool {
+	requests := resourcehelper.PodRequests(pod, resourcehelper.PodResourcesOptions{})
+	requests[corev1.ResourcePods] = one
+	ok := true
+	for name, amount := range requests {
+		left := free[name]
+		left.Sub(amount)
+		free[name] = left
+		ok = ok && left.Sign() >= 0
+	}
+	return ok
 }
 
 func finished(pod *corev1.Pod) bool {

@@ -145,6 +145,9 @@ func Start(ctx context.Context, o Options) (_ *Playground, err error) {
 	if err := p.startClouds(); err != nil {
 		return nil, err
 	}
+	if o.Local.Count > 0 {
+		p.say("adding %d local nodes of %s CPU each", o.Local.Count, o.Local.CPU)
+	}
 	for i := range o.Local.Count {
 		if err := p.AddNode(ctx, fmt.Sprintf("local-%d", i+1), o.Local.CPU, o.Local.Memory, o.Local.Pods, o.Local.Extra...); err != nil {
 			return nil, err
@@ -159,9 +162,12 @@ func Start(ctx context.Context, o Options) (_ *Playground, err error) {
 	if o.WithoutChart {
 		return p, nil
 	}
-	p.say("installing the chart")
+	p.say("installing the chart with Helm")
 	if err := p.InstallChart(ctx, o.Set...); err != nil {
 		return nil, err
+	}
+	if o.Controllers > 0 {
+		p.say("starting the webhook and policy controller, %d replicas", o.Controllers)
 	}
 	for range o.Controllers {
 		if _, err := p.StartController(ctx); err != nil {
@@ -174,6 +180,7 @@ func Start(ctx context.Context, o Options) (_ *Playground, err error) {
 		}
 	}
 	if !o.WithoutAgents {
+		p.say("starting the agents of %s and %s", ECINode, ACINode)
 		for _, node := range []string{ECINode, ACINode} {
 			for range max(o.Agents, 1) {
 				if _, err := p.StartAgent(ctx, node); err != nil {

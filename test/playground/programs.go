@@ -34,7 +34,7 @@ func buildPrograms(ctx context.Context, race bool, out io.Writer) (programs, err
 		agent:      filepath.Join(bin, "autoburst-vnode"),
 		plugin:     filepath.Join(bin, "kubectl-autoburst"),
 	}
-	fmt.Fprintln(out, "playground: building autoburst, autoburst-vnode and kubectl-autoburst")
+	fmt.Fprintln(out, "playground: building autoburst, autoburst-vnode and kubectl-autoburst (two minutes at first, seconds after that)")
 	if err := os.MkdirAll(bin, 0o755); err != nil {
 		return programs{}, err
 	}
@@ -57,9 +57,10 @@ func buildHelm(ctx context.Context, root, cache string, out io.Writer) (string, 
 	key := sha256.Sum256(sums)
 	path := filepath.Join(cache, "tools", hex.EncodeToString(key[:8]), "helm")
 	if _, err := os.Stat(path); err == nil {
+		fmt.Fprintln(out, "helm: built before, taken from .cache")
 		return path, nil
 	}
-	fmt.Fprintln(out, "playground: building helm (once)")
+	fmt.Fprintln(out, "helm: building (once, about a minute)")
 	return path, cluster.GoBuild{
 		Name: "helm", Dir: root, Args: []string{"-modfile=tools.mod", "-o", path},
 		Packages: []string{"helm.sh/helm/v4/cmd/helm"},

@@ -104,7 +104,7 @@ func (s *Server) forgetEnded() {
 func (g *group) simSpec(failure *sim.ScheduleFailure) sim.Spec {
 	s := sim.Spec{
 		Cloud: cloudName, ID: g.id, Name: g.req.str("ContainerGroupName"), Region: g.region,
-		Tags: map[string]string{}, CPU: g.size.cpu, MemoryGiB: g.size.gib, Spot: g.spot,
+		Tags: map[string]string{}, CPU: g.size.cpu, MemoryGiB: g.size.gib, Spot: g.spot, Price: g.price(),
 		RestartPolicy:   sim.RestartPolicy(g.restartPolicy()),
 		ScheduleFailure: failure, Definition: g.req, Machine: g.machine(), Grace: g.grace,
 	}

@@ -174,6 +174,16 @@ func (z size) pricePerSecond() float64 {
 	return z.cpu*p.VCPU + z.gib*p.GiB
 }
 
+// price is the ordinary one of what a group has. It is nil for a spot group, as its
+// price is the market's and changes.
+func (g *group) price() *sim.Price {
+	if g.spot {
+		return nil
+	}
+	p := published().facts.Prices.CNY
+	return &sim.Price{Currency: "CNY", CPU: p.VCPU, MemoryGiB: p.GiB}
+}
+
 func wantsSpot(m *member) bool {
 	strategy := m.str("SpotStrategy")
 	return strategy != "" && strategy != "NoSpot"
