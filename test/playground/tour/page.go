@@ -36,6 +36,9 @@ var masks = []struct {
 	{regexp.MustCompile(`\b[\w.-]+_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b`), "…"}, // who leads
 	{regexp.MustCompile(`\b(web)-[a-z0-9]{8,10}-[a-z0-9]{5}\b`), "$1-…"},
 	{regexp.MustCompile(`^(\d+[dhms])+$`), "1m"}, // an age
+	{regexp.MustCompile(`-autoburst-\S+`), "-autoburst-…"},
+	{regexp.MustCompile(`^Autoburst \d\S*`), "Autoburst …"},
+	{regexp.MustCompile(`\ball \d+ checks`), "all checks"},
 }
 
 var header = regexp.MustCompile(`^[A-Z]+( {2,}[A-Z]+)+ *$`)
