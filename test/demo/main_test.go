@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"math"
 	"os"
 	"os/exec"
@@ -24,9 +25,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(waits) != "" {
 		ctx, stop := interruptible(context.Background(), os.Stderr)
 		defer stop()
-		os.Stderr.WriteString("waiting\n")
+		fmt.Fprintln(os.Stderr, "waiting")
 		<-ctx.Done()
-		os.Stderr.WriteString("stops: " + context.Cause(ctx).Error() + "\n")
+		fmt.Fprintln(os.Stderr, "stops:", context.Cause(ctx))
 		select {} // something hangs
 	}
 	os.Exit(m.Run())

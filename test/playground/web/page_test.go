@@ -45,7 +45,7 @@ func open(t *testing.T) *page {
 	if err != nil {
 		t.Fatal(err)
 	}
-	allocator, cancel := chromedp.NewExecAllocator(context.Background(),
+	allocator, cancel := chromedp.NewExecAllocator(context.WithoutCancel(t.Context()),
 		chromedp.ExecPath(path), chromedp.Headless, chromedp.NoSandbox, chromedp.Flag("disable-dev-shm-usage", true), chromedp.Flag("hide-scrollbars", true))
 	t.Cleanup(cancel)
 	ctx, cancel := chromedp.NewContext(allocator)
@@ -129,7 +129,7 @@ func scheme(value string) *emulation.MediaFeature {
 func TestPage(t *testing.T) {
 	s := recorded(t)
 	server := web.Serve(listen(t, "127.0.0.1:0"), s, web.About{Commands: []string{"export KUBECONFIG=/tmp/config", "kubectl get nodes"}})
-	t.Cleanup(func() { server.Close() })
+	t.Cleanup(func() { _ = server.Close() }) // a part may have closed it
 	p := open(t)
 	shown := func(st live.State) {
 		t.Helper()
