@@ -81,7 +81,11 @@ func TestStatus(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer tap.Close()
+	t.Cleanup(func() {
+		if err := tap.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	through, err := tap.Kubeconfig(system.Kubeconfig)
 	if err != nil {
 		t.Fatal(err)
