@@ -176,6 +176,10 @@ func edit(t *testing.T, resource schema.GroupVersionResource, namespace, name st
 				o[m] = before.Object[m]
 			}
 		})
+		// Helm does not take back what belongs to others.
+		update(context.Background(), func(o map[string]any) {
+			o["metadata"].(map[string]any)["managedFields"] = before.Object["metadata"].(map[string]any)["managedFields"]
+		})
 	})
 }
 
