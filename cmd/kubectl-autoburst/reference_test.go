@@ -113,7 +113,7 @@ func TestCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range root.Commands() {
-		if c.Name() == "help" {
+		if c.Hidden || c.Name() == "help" {
 			continue
 		}
 		if !bytes.Contains(page, []byte("\n## "+c.Name()+"\n")) {
