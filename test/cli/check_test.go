@@ -169,8 +169,16 @@ func edit(t *testing.T, resource schema.GroupVersionResource, namespace, name st
 	t.Cleanup(func() {
 		update(context.Background(), func(o map[string]any) {
 			for _, m := range members {
+				if m == "annotations" {
+					o["metadata"].(map[string]any)[m] = before.Object["metadata"].(map[string]any)[m]
+					continue
+				}
 				o[m] = before.Object[m]
 			}
+		})
+		// Helm does not take back what belongs to others.
+		update(context.Background(), func(o map[string]any) {
+			o["metadata"].(map[string]any)["managedFields"] = before.Object["metadata"].(map[string]any)["managedFields"]
 		})
 	})
 }
@@ -403,7 +411,7 @@ spec: {nodeName: virtual-eci, containers: [{name: a, image: nginx}], tolerations
 		t.Run("no cert-manager where there should be", func(t *testing.T) {
 			edit(t, configurations, "", "autoburst", func(o map[string]any) {
 				o["metadata"].(map[string]any)["annotations"].(map[string]any)["cert-manager.io/inject-ca-from"] = "autoburst-system/webhook"
-			}, "metadata")
+			}, "annotations")
 			expect(t, with(wants{"webhook-certificate": "error: Certificate autoburst-system/webhook, from which cert-manager is to take the caBundle, is missing"}))
 		})
 		t.Run("a Service without endpoints", func(t *testing.T) {

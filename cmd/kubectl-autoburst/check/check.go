@@ -89,7 +89,8 @@ func of(outcome Outcome, problems []string, several string, well finding) findin
 	return finding{outcome: outcome, message: fmt.Sprintf("%d %s", len(problems), several), details: problems}
 }
 
-// check is one of them. Those after a fatal one need what it looks for.
+// check is one of them. Those after a fatal one need what it looks for, and are not made
+// when it fails.
 type check struct {
 	id    string
 	fatal bool
@@ -126,7 +127,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 		shown := Category{Name: c.name, Results: []Result{}}
 		stop := false
 		for _, one := range c.checks {
-			r, made, applies := one.make(ctx, s)
+			r, applies := one.make(ctx, s)
 			if ctx.Err() != nil {
 				return report, ctx.Err()
 			}
@@ -135,7 +136,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 			}
 			shown.Results = append(shown.Results, r)
 			report.Result = worse(report.Result, r.Outcome)
-			if stop = one.fatal && (!made || r.Outcome == Error); stop {
+			if stop = one.fatal && r.Outcome == Error; stop {
 				break
 			}
 		}
@@ -152,13 +153,13 @@ func Run(ctx context.Context, o Options) (Report, error) {
 // errDoesNotApply is returned by a check of something that this installation has not.
 var errDoesNotApply = errors.New("does not apply")
 
-// make runs a check, if it applies, and tells whether it could be made. What the user
-// may not read is not checked, which is no failure of the installation.
-func (c check) make(ctx context.Context, s *session) (r Result, made, applies bool) {
+// make runs a check, if it applies. What the user may not read is not checked, which is
+// no failure of the installation.
+func (c check) make(ctx context.Context, s *session) (r Result, applies bool) {
 	f, err := c.run(ctx, s)
 	switch {
 	case errors.Is(err, errDoesNotApply):
-		return Result{}, false, false
+		return Result{}, false
 	case apierrors.IsForbidden(err):
 		f = warning("not checked: %v", err)
 	case err != nil:
@@ -171,7 +172,7 @@ func (c check) make(ctx context.Context, s *session) (r Result, made, applies bo
 	if r.Outcome != OK {
 		r.Hint = docs + c.id
 	}
-	return r, err == nil, true
+	return r, true
 }
 
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

@@ -8,6 +8,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/autoburst/autoburst/cmd/kubectl-autoburst/installation"
 	"github.com/autoburst/autoburst/policy/v1alpha1"
@@ -15,6 +16,9 @@ import (
 
 func controllerInstalled(ctx context.Context, s *session) (finding, error) {
 	r, err := s.release.get(ctx)
+	if apierrors.IsForbidden(err) { // then nothing is known at all
+		return failure("whether Autoburst is installed is not known: %v", err), nil
+	}
 	if err != nil {
 		return finding{}, err
 	}
