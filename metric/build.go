@@ -17,10 +17,9 @@ func BuildInfo(version string) *Set {
 	return s
 }
 
-// Ours are the labels that every metric of an agent of ours bears beside its own.
-//
-// They name the virtual node, of which there are few, and no pod.
-func Ours(virtualNode, provider string) prometheus.Labels {
+// OfAgent are the labels that every metric of an agent bears beside its own. They
+// name its virtual node, of which there are few.
+func OfAgent(virtualNode, provider string) prometheus.Labels {
 	return prometheus.Labels{LabelVirtualNode: virtualNode, LabelProvider: provider}
 }
 

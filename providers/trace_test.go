@@ -1,7 +1,6 @@
 package providers
 
 import (
-	"context"
 	"errors"
 	"testing"
 
@@ -47,7 +46,7 @@ func TestTraced(t *testing.T) {
 
 	ctx, ended := Traced(t.Context(), "eci", "Create")
 	ended(nil)
-	if ctx != context.Context(t.Context()) {
+	if ctx != t.Context() {
 		t.Error("a context without a trace is changed")
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/url"
 	"strings"
 	"sync"
@@ -61,7 +62,7 @@ func (o Options) Check() error {
 			return errors.New("--tracing-endpoint (OTEL_EXPORTER_OTLP_ENDPOINT) is no URL of a collector: write http://HOST:PORT or https://HOST:PORT, without user and password")
 		}
 	}
-	if !(o.Ratio >= 0 && o.Ratio <= 1) {
+	if math.IsNaN(o.Ratio) || o.Ratio < 0 || o.Ratio > 1 {
 		return fmt.Errorf("--tracing-sampling-ratio is %g: write a number from 0 to 1", o.Ratio)
 	}
 	return nil

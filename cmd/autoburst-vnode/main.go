@@ -142,7 +142,7 @@ func serve(ctx context.Context, o options, getenv func(string) string, log *slog
 	o.config.Tracer = tracer
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	ours := prometheus.WrapRegistererWith(metric.Ours(o.config.Node.Name, provider.Name()), registry)
+	ours := prometheus.WrapRegistererWith(metric.OfAgent(o.config.Node.Name, provider.Name()), registry)
 	if err := metric.BuildInfo(version).Register(ours); err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
 	}

@@ -136,6 +136,18 @@ func (c *collector) find(trace, service, name string) (spanData, error) {
 	return spanData{}, fmt.Errorf("the trace has no span %q of %s, only %q", name, service, known)
 }
 
+// has tells whether any trace has such a span.
+func (c *collector) has(service, name string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, spans := range c.traces {
+		if slices.ContainsFunc(spans, func(s spanData) bool { return s.service == service && s.name == name }) {
+			return true
+		}
+	}
+	return false
+}
+
 // byID returns a span of a trace by its ID.
 func (c *collector) byID(trace, id string) (spanData, bool) {
 	c.mu.Lock()

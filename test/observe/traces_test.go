@@ -108,6 +108,13 @@ func checkTraces(t *testing.T, p *playground.Playground, c *collector) {
 		}
 	}
 
+	// virtual-kubelet's own, of its heartbeat.
+	if err := playground.Poll(ctx, time.Minute, "the agents send spans of virtual-kubelet", func(context.Context) (bool, error) {
+		return c.has("autoburst-vnode", "node.pingNode"), nil
+	}); err != nil {
+		t.Error(err)
+	}
+
 	// What the API server does not record, nobody records, and no pod is changed by it.
 	list, err := p.Client().CoreV1().Pods("shop").List(ctx, metav1.ListOptions{})
 	if err != nil {

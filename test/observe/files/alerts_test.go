@@ -59,6 +59,10 @@ var alerts = map[string]struct {
 			`autoburst_webhook_duration_seconds_bucket{hook="bindings",le="+Inf"} 0x40`,
 		}, 30 * time.Minute},
 	},
+	"AutoburstWebhookCertificateNotReady": {
+		fires: situation{[]string{`autoburst_webhook_certificate_ready{instance="a"} 1x20`, `autoburst_webhook_certificate_ready{instance="b"} 0x20`}, 10 * time.Minute},
+		quiet: situation{[]string{`autoburst_webhook_certificate_ready{instance="a"} 1x20`, `autoburst_webhook_certificate_ready{instance="b"} 0x2 1x20`}, 10 * time.Minute},
+	},
 	"AutoburstWebhookCertificateExpires": {
 		fires:  situation{[]string{`autoburst_webhook_certificate_expiry_timestamp_seconds{certificate="leaf"} 120000x40`}, 30 * time.Minute},
 		labels: map[string]string{"certificate": "leaf"},
@@ -377,6 +381,25 @@ func TestQueriesNameMetrics(t *testing.T) {
 	}
 	for _, r := range rules.Alerts() {
 		checkMetrics(t, r.Alert, r.Expr)
+	}
+}
+
+// Pages that name a metric name one that there is.
+func TestPagesNameMetrics(t *testing.T) {
+	root, err := cluster.RepositoryRoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages, err := filepath.Glob(filepath.Join(root, "docs/*.md"))
+	if err != nil || len(pages) == 0 {
+		t.Fatalf("no pages, %v", err)
+	}
+	for _, page := range append(pages, filepath.Join(root, "README.md")) {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkMetrics(t, filepath.Base(page), string(text))
 	}
 }
 
