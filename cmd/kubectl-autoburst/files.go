@@ -39,12 +39,9 @@ var types = func() *runtime.Scheme {
 	return s
 }()
 
-var (
-	codecs = serializer.NewCodecFactory(types)
-	// decoder refuses fields that do not exist, so that a misspelt one is not
-	// taken for one that is absent.
-	decoder = serializer.NewCodecFactory(types, serializer.EnableStrict).UniversalDeserializer()
-)
+// decoder refuses fields that do not exist, so that a misspelt one is not taken for
+// one that is absent.
+var decoder = serializer.NewCodecFactory(types, serializer.EnableStrict).UniversalDeserializer()
 
 // document is one object of a file.
 type document struct {

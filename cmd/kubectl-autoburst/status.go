@@ -94,7 +94,7 @@ func (o *statusOptions) follow(ctx context.Context, c *installation.Clients, r *
 		}
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // told to stop
 		case err != nil && (last == "" || !screen.Terminal()):
 			fmt.Fprintf(o.streams.ErrOut, "error: %v; trying again\n", err)
 			return nil

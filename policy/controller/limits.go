@@ -438,9 +438,7 @@ func (k *keeper) turn(ctx context.Context) (time.Duration, error) {
 		case errors.Is(err, errFenced):
 			return 0, err
 		case err != nil:
-			if ctx.Err() == nil {
-				log.FromContext(ctx).Error(err, "Persisting the ledger of limits; it is tried again, and grants under limits wait for it")
-			}
+			k.pause(ctx, err, "Persisting the ledger of limits")
 			return gather, nil
 		}
 		k.mu.Lock()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -153,6 +154,47 @@ func TestReserve(t *testing.T) {
 	if !errors.Is(err, errFenced) {
 		t.Errorf("the overtaken leader ends with %v, want %v", err, errFenced)
 	}
+}
+
+// While the ledger cannot be written it is tried again, with pauses, and a grant waits
+// for it.
+func TestLedgerCannotBeWritten(t *testing.T) {
+	f := newFixture(t)
+	f.setLimit(1)
+	clients := apiServer()
+	var refuses atomic.Bool
+	var tries atomic.Int32
+	clients.PrependReactor("update", "configmaps", func(clienttesting.Action) (bool, runtime.Object, error) {
+		if !refuses.Load() {
+			return false, nil, nil
+		}
+		tries.Add(1)
+		return true, nil, apierrors.NewForbidden(corev1.Resource("configmaps"), "autoburst-ledger", errors.New("taken away"))
+	})
+	k, _ := f.keep(clients, "one")
+	refuses.Store(true)
+	charge := []policy.Charge{{Account: webAccount, Amount: policy.Amount{Pods: 1}}}
+	eventually(t, "the limit has settled", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 1200*time.Millisecond)
+		defer cancel()
+		o, err := k.reserve(ctx, unschedulable("a"), charge)
+		if err == nil && o.refused == nil {
+			t.Fatal("a grant was given that is not persisted")
+		}
+		return tries.Load() > 0
+	})
+	// In a little more than a second there are three tries; without pauses, hundreds.
+	if n := tries.Load(); n > 10 {
+		t.Errorf("the ledger was tried %d times in a second", n)
+	}
+	refuses.Store(false)
+	eventually(t, "the ledger is written again", func() bool {
+		o, err := k.reserve(t.Context(), unschedulable("a"), charge)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return o.refused == nil
+	})
 }
 
 // Without a limit nothing is ever written.

@@ -130,13 +130,13 @@ func noDrift(t *testing.T) {
 	}
 	for _, m := range config.ManagedFields {
 		if m.Manager == "helm" {
-			if strings.Contains(string(m.FieldsV1.Raw), "caBundle") {
+			if strings.Contains(m.FieldsV1.GetRawString(), "caBundle") {
 				t.Error("Helm owns the caBundle")
 			}
 			continue
 		}
 		for _, field := range []string{"f:rules", "f:namespaceSelector", "f:failurePolicy", "f:annotations", "f:labels", "f:service"} {
-			if strings.Contains(string(m.FieldsV1.Raw), field) {
+			if strings.Contains(m.FieldsV1.GetRawString(), field) {
 				t.Errorf("%s owns %s of the webhook configuration", m.Manager, field)
 			}
 		}

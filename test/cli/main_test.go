@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"k8s.io/client-go/kubernetes"
 
 	"github.com/autoburst/autoburst/test/cloud/sim"
 	"github.com/autoburst/autoburst/test/playground"
@@ -49,8 +48,6 @@ func run(m *testing.M) int {
 	}
 	return code
 }
-
-func client() kubernetes.Interface { return system.Client() }
 
 func kubectl(t *testing.T, stdin string, args ...string) string {
 	t.Helper()

@@ -1,7 +1,7 @@
 package docs
 
 import (
-	"fmt"
+	"slices"
 	"strings"
 
 	"mvdan.cc/sh/v3/syntax"
@@ -56,18 +56,15 @@ func literal(printer *syntax.Printer, word *syntax.Word) string {
 }
 
 // help turns a command of one of the programs whose flags are checked into one that
-// only prints its help, which it does when it knows its flags.
-func (c command) help() (command, error) {
-	for i, word := range c {
-		// What follows is for the program in the container.
-		if word == "--" {
-			c = c[:i]
-			break
-		}
+// only prints its help, which it does when it knows its flags. It is false for other
+// programs.
+func (c command) help() (command, bool) {
+	if c[0] != "kubectl" && c[0] != "helm" {
+		return nil, false
 	}
-	switch c[0] {
-	case "kubectl", "helm":
-		return append(c[:len(c):len(c)], "--help"), nil
+	// What follows is for the program in the container.
+	if i := slices.Index(c, "--"); i >= 0 {
+		c = c[:i]
 	}
-	return nil, fmt.Errorf("no help is known of %s", c[0])
+	return append(slices.Clone(c), "--help"), true
 }

@@ -164,9 +164,8 @@ func (s *shell) checkTarget(ctx context.Context, c command) error {
 }
 
 func (s *shell) checkFlags(ctx context.Context, c command) error {
-	help, err := c.help()
-	if err != nil {
-		// Not a program of ours or of the cluster's.
+	help, ok := c.help()
+	if !ok {
 		return nil
 	}
 	if len(help) > 2 && help[1] == "autoburst" {

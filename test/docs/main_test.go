@@ -33,7 +33,11 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "docs: starting the system:", err)
 		return 1
 	}
-	defer system.Stop()
+	defer func() {
+		if err := system.Stop(); err != nil {
+			fmt.Fprintln(os.Stderr, "docs: stopping the system:", err)
+		}
+	}()
 	if err := furnish(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "docs:", err)
 		return 1

@@ -62,7 +62,7 @@ func (s *session) replicas(ctx context.Context, d *appsv1.Deployment) (string, e
 	text := fmt.Sprintf("Deployment %s has %d of %d replicas available", nameOf(d), d.Status.AvailableReplicas, wanted)
 	pods, err := s.pods.get(ctx)
 	if err != nil {
-		return text, nil // which is said already, and why it may not be read by another check
+		return text, nil //nolint:nilerr // another check says that pods cannot be read
 	}
 	for i := range pods {
 		if why := stuck(&pods[i]); why != "" && ownedBy(d, &pods[i]) {

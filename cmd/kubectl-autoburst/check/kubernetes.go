@@ -39,7 +39,7 @@ func kubernetesVersion(ctx context.Context, s *session) (finding, error) {
 	}
 	v, err := version.ParseGeneric(info.GitVersion)
 	if err != nil {
-		return warning("the API server calls its version %q, which is none", info.GitVersion), nil
+		return warning("the API server calls its version %q, which is none", info.GitVersion), nil //nolint:nilerr // that is the finding
 	}
 	if v.LessThan(oldest) {
 		return failure("Kubernetes is %s; Autoburst needs %s or later", info.GitVersion, oldest), nil

@@ -129,15 +129,15 @@ func newRuntime(t *testing.T) *Runtime {
 func gone(r *Runtime) error {
 	var errs []error
 	if _, err := os.Stat(r.dir); !errors.Is(err, os.ErrNotExist) {
-		errs = append(errs, fmt.Errorf("the files in %s remain: %v", r.dir, err))
+		errs = append(errs, fmt.Errorf("the files in %s remain", r.dir), err)
 	}
 	table, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil || strings.Contains(string(table), r.dir) {
-		errs = append(errs, fmt.Errorf("mounts remain below %s: %v\n%s", r.dir, err, table))
+		errs = append(errs, fmt.Errorf("mounts remain below %s:\n%s", r.dir, table), err)
 	}
 	for _, folder := range r.cgroups.folders(r.group) {
 		if _, err := os.Stat(folder); !errors.Is(err, os.ErrNotExist) {
-			errs = append(errs, fmt.Errorf("the control group %s remains: %v", folder, err))
+			errs = append(errs, fmt.Errorf("the control group %s remains", folder), err)
 		}
 	}
 	commands, err := filepath.Glob("/proc/[0-9]*/cmdline")
@@ -340,10 +340,11 @@ func TestSandbox(t *testing.T) {
 			return err
 		}
 		defer resp.Body.Close()
-		if b, err := io.ReadAll(resp.Body); err != nil || !strings.Contains(string(b), "Welcome to nginx") {
-			return fmt.Errorf("%q, %v", b, err)
+		b, err := io.ReadAll(resp.Body)
+		if err == nil && !strings.Contains(string(b), "Welcome to nginx") {
+			err = fmt.Errorf("the page is %q", b)
 		}
-		return nil
+		return err
 	}
 	eventually(t, "the web server answers", func() error { return serving(one) })
 	if err := serving(other); err == nil {

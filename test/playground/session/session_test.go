@@ -72,24 +72,27 @@ func TestSweep(t *testing.T) {
 	if err := os.MkdirAll(container, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	start := func(dir string) (ended <-chan error) {
+	start := func(dir string) (ended <-chan struct{}) {
 		cmd := exec.Command("sleep", "1000")
 		cmd.Dir = dir
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		done := make(chan error, 1)
-		go func() { done <- cmd.Wait() }()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_ = cmd.Wait() // it is killed
+		}()
 		t.Cleanup(func() { _ = cmd.Process.Kill() })
 		return done
 	}
-	left, shell := start(container), start(folder)
+	ended, shell := start(container), start(folder)
 	var out bytes.Buffer
 	if err := sweep(folder, &out); err != nil {
 		t.Fatal(err)
 	}
 	select {
-	case <-left:
+	case <-ended:
 	case <-time.After(time.Minute):
 		t.Error("the process of the container is left")
 	}
