@@ -121,6 +121,7 @@ var every = map[string]any{
 	"admission": "MutatingAdmissionPolicy", "logLevel": "debug", "logFormat": "text", "pullPolicy": "Never",
 	"reinvocationPolicy": "Never", "url": "https://example.com:1", "digest": "sha256:" + strings.Repeat("0", 64), "memoryTarget": "7GiB",
 	"duration": "7h", "renewBefore": "7h", "caBundle": "-----BEGIN CERTIFICATE-----\nchanged", "kind": "ClusterIssuer",
+	"samplingRatio": 0.7, "endpoint": "http://changed:4317",
 	"onUninstall": "Abandon", "onUpgrade": "Abandon", "interval": "7s", "scrapeTimeout": "7s", "metricsPort": 7001, "healthPort": 7002,
 	"drainArgs": []any{"--force"}, "egressPorts": []any{7003}, "metricsFrom": []any{map[string]any{"podSelector": map[string]any{}}},
 	"extraEgress": []any{map[string]any{"ports": []any{map[string]any{"port": 7004}}}},
@@ -233,6 +234,7 @@ var ofNodes = map[string]any{
 	"podAnnotations": map[string]any{"k8s.aliyun.com/changed": "changed"}, "forbiddenAnnotations": []any{"k8s.aliyun.com/changed"},
 	"values": map[string]any{"ECI_ACCESS_KEY": "changed", "AZURE_CLIENT_SECRET": "changed"},
 	"signIn": "ManagedIdentity", "priority": "Spot", "sku": "Confidential", "zone": "1", "publicIP": false, "allowedSubnetIds": []any{"changed"},
+	"allowedRamRoles": []any{"changed"}, "allowedSecurityGroups": []any{"sg-changed"}, "allowedVSwitches": []any{"vsw-changed"}, "bandwidthUnit": "Bytes",
 	"podIdentities": []any{identity}, "allowedIdentities": []any{identity}, "registryIdentities": map[string]any{"changed.azurecr.io": identity},
 }
 
