@@ -43,6 +43,15 @@ func TestManifestsAreValid(t *testing.T) {
 			}
 		})
 	}
+	// A pod is refused whose ServiceAccount is not there, which a dry run does not make.
+	for _, account := range []string{"valid-autoburst-check", "valid-burst-check"} {
+		kubectl(t, "", "--namespace="+namespace, "create", "serviceaccount", account)
+		t.Cleanup(func() {
+			if _, err := system.Kubectl(context.Background(), "", "--namespace="+namespace, "delete", "serviceaccount", account); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 	files, err := filepath.Glob(filepath.Join(chart(), "ci", "*.yaml"))
 	if err != nil || len(files) < 5 {
 		t.Fatalf("there are %d sets of values: %v", len(files), err)
