@@ -60,7 +60,9 @@ func manifest(t *testing.T) map[*unstructured.Unstructured]dynamic.ResourceInter
 	return all
 }
 
-func name(o *unstructured.Unstructured) string { return o.GetKind() + " " + o.GetName() }
+func name(o *unstructured.Unstructured) string {
+	return strings.TrimSpace(o.GetKind() + " " + o.GetName() + " " + o.GetNamespace())
+}
 
 // versions are the generations of the objects of the release, and the resource
 // versions of those that have none: what changes when somebody writes into them.
