@@ -110,7 +110,7 @@ func TestCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range root.Commands() {
-		if c.Name() == "help" {
+		if c.Name() == "help" || c.Hidden {
 			continue
 		}
 		if !bytes.Contains(page, []byte("\n## "+c.Name()+"\n")) {
