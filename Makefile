@@ -10,7 +10,7 @@ TOOL    := go tool -modfile=tools.mod
 GOFLAGS_BUILD := -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 # Tests of the whole system build and run programs that the go command does not
 # know they depend on, so their results are never taken from its cache.
-SYSTEM_TESTS := ./test/cluster/... ./test/e2e/... ./test/imports/...
+SYSTEM_TESTS := ./test/cluster/... ./test/e2e/... ./test/imports/... ./test/rights/...
 # These start systems of their own, one after another, and wait until the others
 # are gone.
 OTHER_SYSTEM_TESTS := ./test/bench/foreign/... \
