@@ -66,6 +66,17 @@ func TestCheck(t *testing.T) {
 		"a patch that creates": {
 			log: append(append(installed, used[0], used[1], used[3]), request("patch", "coordination.k8s.io", "leases", "", "ours", "one", 201)),
 		},
+		"a watch that begins with a list": {
+			log: append(append(installed, used...),
+				granted("clusterroles", `{"metadata":{"name":"agent"},"rules":[{"apiGroups":[""],"resources":["nodes"],"verbs":["list","watch"]}]}`),
+				strings.Replace(request("watch", "", "nodes", "", "", "", 200), "{", `{"requestURI":"/api/v1/nodes?sendInitialEvents=true&watch=true",`, 1)),
+		},
+		"a watch of what is known": {
+			log: append(append(installed, used...),
+				granted("clusterroles", `{"metadata":{"name":"agent"},"rules":[{"apiGroups":[""],"resources":["nodes"],"verbs":["list","watch"]}]}`),
+				request("watch", "", "nodes", "", "", "", 200)),
+			want: []string{"never used: ServiceAccount agent may list nodes for the whole cluster, by ClusterRole agent"},
+		},
 		"a version of a Role that was replaced": {
 			log: append(append(installed, used...), granted("clusterroles", `{"metadata":{"name":"agent"},"rules":[{"apiGroups":[""],"resources":["pods","nodes"],"verbs":["get","patch"]}]}`)),
 			want: []string{

@@ -118,6 +118,12 @@ func (l *Log) add(e *auditv1.Event, namespace string) error {
 		return nil
 	}
 	l.Calls[c]++
+	if c.Verb == "watch" && strings.Contains(e.RequestURI, "sendInitialEvents=true") {
+		// The API server streams the list. Older ones do not, and are asked for it.
+		list := c
+		list.Verb = "list"
+		l.Calls[list]++
+	}
 	// A patch or an update that makes the object needs the right to create as well.
 	if (c.Verb == "patch" || c.Verb == "update") && e.ResponseStatus != nil && e.ResponseStatus.Code == 201 {
 		c.Verb = "create"
