@@ -105,6 +105,12 @@ func serve(ctx context.Context, o options, getenv func(string) string, log *slog
 		return err
 	}
 	config.UserAgent = "autoburst-vnode/" + version
+	found, err := startup.Check(ctx, config, o.needs())
+	if errors.Is(err, context.Canceled) {
+		return nil // told to stop
+	} else if err != nil {
+		return err
+	}
 	config, client, err := newClient(config)
 	if err != nil {
 		return err
@@ -113,12 +119,6 @@ func serve(ctx context.Context, o options, getenv func(string) string, log *slog
 		if o.api.CertManager.Requests, err = newCertificateRequests(config, o.config.Namespace); err != nil {
 			return err
 		}
-	}
-	found, err := startup.Check(ctx, config, o.needs())
-	if errors.Is(err, context.Canceled) {
-		return nil // told to stop
-	} else if err != nil {
-		return err
 	}
 	o.config.Node.KubeletVersion = found.GitVersion + "-autoburst-" + version
 	if o.config.ClusterUID == "" {
@@ -218,7 +218,7 @@ func cloudOf(o options, getenv func(string) string, log *slog.Logger) (func(clus
 		if err != nil {
 			return nil, err
 		}
-		config.Waived = o.waived
+		config.Waived, config.Version = o.waived, version
 		if config.Quota, err = quota.New(config.Plan(), o.quota, clock.RealClock{}, log); err != nil {
 			return nil, err
 		}
@@ -231,7 +231,7 @@ func cloudOf(o options, getenv func(string) string, log *slog.Logger) (func(clus
 		if err != nil {
 			return nil, err
 		}
-		config.Waived = o.waived
+		config.Waived, config.Version = o.waived, version
 		if config.Quota, err = quota.New(config.Plan(), o.quota, clock.RealClock{}, log); err != nil {
 			return nil, err
 		}

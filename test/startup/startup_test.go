@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"net/http/httptest"
 	"os/exec"
 	"slices"
 	"strings"
@@ -148,7 +149,7 @@ func wrongForBoth(t *testing.T) map[string]wrong {
 			c.CertificateAuthority = "/nowhere/ca.crt"
 		}), code: 1, want: []string{"--kubeconfig", "/nowhere/ca.crt"}},
 		"authority of another cluster": {args: edited(func(_ *clientcmdapi.Config, c *clientcmdapi.Cluster, _ *clientcmdapi.AuthInfo) {
-			c.CertificateAuthority = system.ECI.CAFile
+			c.CertificateAuthority, c.CertificateAuthorityData = "", certificateOf(old)
 		}), code: 1, want: []string{system.Server(), "not trusted", "certificate-authority"}},
 		"authority that is no certificate": {args: edited(func(_ *clientcmdapi.Config, c *clientcmdapi.Cluster, _ *clientcmdapi.AuthInfo) {
 			c.CertificateAuthority, c.CertificateAuthorityData = "", []byte("hunter2")
@@ -168,7 +169,7 @@ func wrongForBoth(t *testing.T) map[string]wrong {
 		"no rights": {args: []string{"--kubeconfig=" + nobody(t)}, code: 1, want: []string{"may not", "docs/permissions.md"}},
 		"API server too old": {args: edited(func(_ *clientcmdapi.Config, c *clientcmdapi.Cluster, _ *clientcmdapi.AuthInfo) {
 			c.Server, c.CertificateAuthority = old.URL, ""
-			c.CertificateAuthorityData = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: old.Certificate().Raw})
+			c.CertificateAuthorityData = certificateOf(old)
 		}), code: 1, want: []string{"v1.29.15", "1.30 or newer", "upgrade"}},
 	}
 }
@@ -327,6 +328,10 @@ func start(t *testing.T, cmd *exec.Cmd) *strings.Builder {
 		t.Fatal(err)
 	}
 	return &stderr
+}
+
+func certificateOf(s *httptest.Server) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
 }
 
 func trust(roots []byte) *tls.Config {
