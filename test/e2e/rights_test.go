@@ -16,8 +16,8 @@ import (
 	"github.com/autoburst/autoburst/test/playground"
 )
 
-// These are the rare paths on which a right of the chart's Roles is needed, and
-// none but these: the run as a whole uses every right, see checkRights.
+// These are rare paths on which rights of the chart's Roles are needed that the
+// other tests do not need; see checkRights.
 
 // A Secret of the webhook's authority that somebody has spoilt is mended.
 func TestSpoiltAuthority(t *testing.T) {
@@ -50,32 +50,6 @@ func TestSpoiltAuthority(t *testing.T) {
 	eventually(t, time.Minute, "pods are admitted by the webhook", func(ctx context.Context) (bool, error) {
 		out, err := system.Kubectl(ctx, barePod("p", podSpec{}), "--namespace="+ns, "create", "--dry-run=server", "-o", "yaml", "-f", "-")
 		return err == nil && strings.Contains(out, "autoburst.io/decided-mode"), err
-	})
-}
-
-// What is said of a policy twice is one event that counts.
-func TestEventsOfPoliciesAreFolded(t *testing.T) {
-	ns := namespace(t, "folded", nil)
-	apply := func(operator, ready string) {
-		kubectl(t, "{apiVersion: autoburst.io/v1alpha1, kind: BurstPolicy, metadata: {name: fickle}, spec: {podSelector: {matchExpressions: [{key: a, operator: "+operator+", values: [b]}]}}}",
-			"--namespace="+ns, "apply", "-f", "-")
-		kubectl(t, "", "--namespace="+ns, "wait", "burstpolicy/fickle", "--for=condition=Ready="+ready, "--timeout=20s")
-	}
-	for range 2 {
-		apply("Like", "False")
-		apply("In", "True")
-	}
-	eventually(t, 30*time.Second, "the second time is counted", func(ctx context.Context) (bool, error) {
-		list, err := client().EventsV1().Events(ns).List(ctx, metav1.ListOptions{FieldSelector: "reason=NotReady"})
-		if err != nil {
-			return false, err
-		}
-		for _, e := range list.Items {
-			if e.Series != nil && e.Series.Count > 1 {
-				return true, nil
-			}
-		}
-		return false, fmt.Errorf("%d events, none of which counts", len(list.Items))
 	})
 }
 
@@ -143,8 +117,8 @@ spec:
 		}
 	})
 	kubectl(t, "", "--namespace="+ns, "wait", "pvc/data", "--for=jsonpath={.status.phase}=Bound", "--timeout=30s")
-	kubectl(t, barePod("reader", podSpec{
+	kubectl(t, annotated(barePod("reader", podSpec{
 		extra: pinned[aciNode] + "volumes: [{name: data, persistentVolumeClaim: {claimName: data}}]", container: "volumeMounts: [{name: data, mountPath: /data}]",
-	}), "--namespace="+ns, "apply", "-f", "-")
+	}), "autoburst.io/aci-azure-file-claims: data"), "--namespace="+ns, "apply", "-f", "-")
 	waitPod(t, ns, "reader", "runs", onNode(aciNode))
 }
