@@ -5,7 +5,10 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo v0.0.0-dev)
+VERSION ?= $(shell git describe --tags --match "v*" --dirty 2>/dev/null || echo v0.0.0-dev)
+REGISTRY ?= ghcr.io/autoburst
+# The time in what is released is that of the commit.
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 TOOL    := go tool -modfile=tools.mod
 GOFLAGS_BUILD := -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 # Tests of the whole system build and run programs that the go command does not
@@ -116,6 +119,14 @@ chart: ## Lint, test and package the Helm chart into bin/
 	  $(TOOL) helm lint --strict --kube-version 1.36.3 --values $$values charts/autoburst; done
 	$(HELM) test -count=1 ./... && go tool helm-unittest ../../charts/autoburst
 	$(TOOL) helm package --destination bin charts/autoburst
+
+.PHONY: release
+release: ## Build what a release consists of into bin/dist: VERSION=v0.1.0
+	go -C build run ./release -root .. -out ../bin/dist -version $(VERSION)
+
+.PHONY: images
+images: ## Build the images with ko and push them: VERSION=v0.1.0 REGISTRY=ghcr.io/autoburst
+	build/images $(REGISTRY) $(VERSION)
 
 .PHONY: control-plane
 control-plane: ## Build the Kubernetes control plane that tests run on (once)
