@@ -73,7 +73,7 @@ func parse(args []string, getenv func(string) string, usage io.Writer) (options,
 		return otherwise
 	}
 	fs := flags.Group("Node")
-	provider := fs.String("provider", env("PROVIDER", ""), "cloud of the node: alibabacloud (eci) or azure (aci)")
+	provider := fs.String("provider", env("PROVIDER", ""), "`cloud` of the node: alibabacloud (eci) or azure (aci) (PROVIDER)")
 	node := &o.config.Node
 	name := env("DEFAULT_NODE_NAME", "virtual-kubelet")
 	fs.StringVar(&node.Name, "nodename", name, "name of the node (DEFAULT_NODE_NAME)")
@@ -90,20 +90,20 @@ func parse(args []string, getenv func(string) string, usage io.Writer) (options,
 	waive := fs.String("waive", env("WAIVE", ""), "fields, separated by commas, that every pod may run without on this node where the cloud cannot carry them out: "+strings.Join(burstable.Waivable(), ", ")+" (WAIVE)")
 
 	fs = flags.Group("Cluster")
-	fs.StringVar(&o.kubeconfig, "kubeconfig", env("KUBECONFIG", ""), "kubeconfig file; in a cluster, the pod's own ServiceAccount by default (KUBECONFIG)")
+	fs.StringVar(&o.kubeconfig, "kubeconfig", env("KUBECONFIG", ""), "`file` that tells where the API server is; in a cluster, the pod's own ServiceAccount by default (KUBECONFIG)")
 	fs.StringVar(&o.config.ClusterUID, "cluster-uid", "", "identity of the cluster in the tags of groups; the UID of namespace kube-system by default")
 	dns := fs.String("cluster-dns", "", "addresses of the cluster's DNS server, separated by commas; without, pods use the cloud's")
 	fs.StringVar(&o.config.Resolver.ClusterDomain, "cluster-domain", "cluster.local", "domain of the cluster's services")
 
 	fs = flags.Group("Kubelet API")
-	bind := fs.String("kubelet-bind-address", "", "address to serve the kubelet API on; all by default")
-	fs.StringVar(&o.api.CertFile, "tls-cert-file", env("APISERVER_CERT_LOCATION", ""), "serving certificate of the kubelet API; made in memory by default")
-	fs.StringVar(&o.api.KeyFile, "tls-private-key-file", env("APISERVER_KEY_LOCATION", ""), "key of the serving certificate")
+	bind := fs.String("kubelet-bind-address", "", "`IP` address to serve the kubelet API on; all by default")
+	fs.StringVar(&o.api.CertFile, "tls-cert-file", env("APISERVER_CERT_LOCATION", ""), "`file` with the serving certificate of the kubelet API; made in memory by default (APISERVER_CERT_LOCATION)")
+	fs.StringVar(&o.api.KeyFile, "tls-private-key-file", env("APISERVER_KEY_LOCATION", ""), "`file` with the key of the serving certificate (APISERVER_KEY_LOCATION)")
 	fs.BoolVar(&o.api.FromCluster, "rotate-server-certificates", false, "ask the cluster's signer kubernetes.io/kubelet-serving for the serving certificate, and in time for the next; somebody must approve each request")
-	issuer := fs.String("cert-manager-issuer", "", "ask an issuer of cert-manager for the serving certificate, such as Issuer/NAME or ClusterIssuer/NAME, and in time for the next; needs POD_NAME and the namespace of the release")
-	group := fs.String("cert-manager-issuer-group", certmanager.GroupName, "API group of that issuer")
+	issuer := fs.String("cert-manager-issuer", "", "`issuer` of cert-manager to ask for the serving certificate, such as Issuer/NAME or ClusterIssuer/NAME, and in time for the next; needs POD_NAME and the namespace of the release")
+	group := fs.String("cert-manager-issuer-group", certmanager.GroupName, "API `group` of that issuer")
 	fs.DurationVar(&o.api.CertManager.Duration, "cert-manager-duration", 90*24*time.Hour, "how long a certificate of that issuer is to be valid")
-	fs.StringVar(&o.api.ClientCAFile, "client-ca-file", env("CLIENT_CA_FILE", ""), "authorities of client certificates; in a cluster, that of the ServiceAccount by default")
+	fs.StringVar(&o.api.ClientCAFile, "client-ca-file", env("CLIENT_CA_FILE", ""), "`file` with the authorities of client certificates; in a cluster, that of the ServiceAccount by default (CLIENT_CA_FILE)")
 
 	fs = flags.Group("Election")
 	elect := fs.Bool("leader-elect", false, "elect the one that works among the agents of this node; all of them bear its name")
@@ -128,10 +128,10 @@ func parse(args []string, getenv func(string) string, usage io.Writer) (options,
 	fs.DurationVar(&o.config.LogRetention, "log-retention", 24*time.Hour, "how long the group of a pod that has ended is kept for its logs, unless the pod is deleted before")
 	grace := fs.String("refusal-grace", env("REFUSAL_GRACE", "10s"), "how long the cloud must have no room for a pod before the pod is failed, so that its owner replaces it elsewhere (REFUSAL_GRACE)")
 	pause := fs.String("capacity-pause", env("CAPACITY_PAUSE", "2m"), "how long after the last such refusal the node says that the cloud has no room (CAPACITY_PAUSE)")
-	fs.Float64Var(&o.config.ReadsPerSecond, "reads-per-second", 12, "planned reads of single groups")
+	fs.Float64Var(&o.config.ReadsPerSecond, "reads-per-second", 12, "planned reads of single groups, in one second")
 
 	fs = flags.Group("Health, metrics, traces and logs")
-	metrics := fs.String("metrics-bind-address", ":10255", "address of /metrics, /healthz and /readyz, without TLS; :10250 by default where the kubelet API has 10255; empty serves none")
+	metrics := fs.String("metrics-bind-address", ":10255", "`IP:PORT` of /metrics, /healthz and /readyz, without TLS; :10250 by default where the kubelet API has 10255; empty serves none")
 	o.tracing.AddFlags(fs, func(name string) string { return env(name, "") })
 	level := fs.String("log-level", "info", "debug, info, warn or error")
 	fs.StringVar(&o.logFormat, "log-format", "json", "json or text")

@@ -1,7 +1,7 @@
 // Command generate writes the reference pages that follow from the code:
 // docs/reasons.md, those of docs/providers, docs/eci-annotations.md,
-// docs/waivers.md, docs/metrics.md, docs/permissions.md, and the values in the
-// chart's README. Run it at the root of the repository.
+// docs/waivers.md, docs/metrics.md, docs/permissions.md, docs/flags.md, and the
+// values in the chart's README. Run it at the root of the repository.
 package main
 
 import (
@@ -25,6 +25,11 @@ func main() {
 		fmt.Fprintln(os.Stderr, "generate:", err)
 		os.Exit(1)
 	}
+	flags, err := flags(context.Background())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "generate:", err)
+		os.Exit(1)
+	}
 	for path, text := range map[string]string{
 		"docs/reasons.md":         reasons(),
 		"docs/providers/eci.md":   page(alibaba()),
@@ -34,6 +39,7 @@ func main() {
 		chartReadme:               readme,
 		"docs/metrics.md":         metrics(),
 		"docs/permissions.md":     rules,
+		"docs/flags.md":           flags,
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 			fmt.Fprintln(os.Stderr, "generate:", err)
