@@ -57,7 +57,7 @@ func TestReleases(t *testing.T) {
 		for _, p := range programs {
 			args := []string{"--version"}
 			if p == "kubectl-autoburst" {
-				args = []string{"version"}
+				args = []string{"version", "--client"}
 			}
 			if out := check(t, here, here+"/"+p+"_linux_amd64", args...); !strings.Contains(out, version) {
 				t.Errorf("%s calls itself %q, want %s", p, out, version)
@@ -202,7 +202,7 @@ func images(t *testing.T, root, dist string) {
 				}
 				args := "--version"
 				if p == "kubectl-autoburst" {
-					args = "version"
+					args = "version --client"
 				}
 				runIn(t, files, file.Config.Env, p, strings.Fields(args)...)
 			}

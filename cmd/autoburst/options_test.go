@@ -51,7 +51,7 @@ func TestBadOptions(t *testing.T) {
 		"nobody's bundle":    {[]string{"--write-ca-bundle=false"}, "needs --tls-secret-name"},
 		"long certificate":   {[]string{"--certificate-lifetime=2000h"}, "at most a sixth of --ca-lifetime"},
 		"short certificate":  {[]string{"--certificate-lifetime=20s"}, "three times --certificate-check-interval"},
-		"seldom checked":     {[]string{"--certificate-check-interval=1h"}, "--certificate-check-interval 1h0m0s"},
+		"seldom checked":     {[]string{"--certificate-check-interval=1h"}, "--certificate-check-interval is 1h0m0s"},
 		"health address":     {[]string{"--health-probe-bind-address=nowhere"}, "--health-probe-bind-address"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -35,6 +35,9 @@ var settings = []struct {
 	{"`admission: MutatingAdmissionPolicy`", []string{"admission=MutatingAdmissionPolicy"}},
 	{"`vnode.rotateServerCertificates`", []string{"vnode.rotateServerCertificates=true"}},
 	{"`vnode.workloadNamespaces`", []string{"vnode.workloadNamespaces={shop}"}},
+	{"`webhook.certManager`", []string{"webhook.certManager.enabled=true"}},
+	{"`webhook.tls`", []string{"webhook.tls.existingSecret=serving"}},
+	{"`vnode.certManager`", []string{"vnode.certManager.issuerRef.name=kubelets"}},
 }
 
 // Grant is a rule of the chart, bound to a ServiceAccount.

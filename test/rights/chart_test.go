@@ -20,19 +20,11 @@ func open(t *testing.T) *Chart {
 	return chart
 }
 
-// everything are values under which the chart grants as much as it can.
-var everything = [][]string{
-	nil,
-	{"admission=MutatingAdmissionPolicy"},
-	{"vnode.rotateServerCertificates=true"},
-	{"vnode.workloadNamespaces={shop}"},
-}
-
 func TestNoRuleIsWide(t *testing.T) {
 	chart := open(t)
-	for _, set := range everything {
-		name := strings.Join(set, ",")
-		all, err := chart.Grants(t.Context(), set...)
+	for _, way := range settings {
+		name := strings.Join(way.set, ",")
+		all, err := chart.Grants(t.Context(), way.set...)
 		if err != nil {
 			t.Fatal(err)
 		}
