@@ -115,8 +115,8 @@ func oldEnough(config *rest.Config, found *version.Info, needs Needs) error {
 		return nil
 	}
 	v, err := utilversion.ParseGeneric(found.GitVersion)
-	if err != nil { // who names versions so knows better
-		return nil
+	if err != nil {
+		return nil //nolint:nilerr // who names versions so knows better
 	}
 	if v.LessThan(utilversion.MustParseGeneric(needs.Minimum)) {
 		return fmt.Errorf("the API server %s is Kubernetes %s: %s needs %s or newer; upgrade the cluster", config.Host, found.GitVersion, needs.For, needs.Minimum)
