@@ -5,12 +5,15 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo v0.0.0-dev)
+VERSION ?= $(shell git describe --tags --match "v*" --dirty 2>/dev/null || echo v0.0.0-dev)
+REGISTRY ?= ghcr.io/autoburst
+# The time in what is released is that of the commit.
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 TOOL    := go tool -modfile=tools.mod
 GOFLAGS_BUILD := -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 # Tests of the whole system build and run programs that the go command does not
 # know they depend on, so their results are never taken from its cache.
-SYSTEM_TESTS := ./test/cluster/... ./test/e2e/... ./test/imports/...
+SYSTEM_TESTS := ./test/cluster/... ./test/e2e/... ./test/imports/... ./test/rights/... ./test/startup/...
 # These start systems of their own, one after another, and wait until the others
 # are gone.
 OTHER_SYSTEM_TESTS := ./test/bench/foreign/... \
@@ -63,6 +66,7 @@ test: control-plane ## Unit, integration and end-to-end tests, with the race det
 	go test -race -timeout 15m $(UNIT_TESTS)
 	$(UPSTREAM) vet -trimpath ./... && go test -trimpath -timeout 10m ./...
 	$(HELM) vet ./... && go test -count=1 -timeout 10m ./... && go tool helm-unittest ../../charts/autoburst
+	go -C build test -count=1 -timeout 15m ./...
 	go test -race -timeout 45m -count=1 $(SYSTEM_TESTS)
 	go test -race -timeout 15m -count=1 -p 1 $(OTHER_SYSTEM_TESTS)
 	go test -race -timeout 15m -count=1 $(FAULT_TESTS)
@@ -83,8 +87,10 @@ bench: control-plane ## Measure admission, late grants, bursts and the agent on 
 	go test -run '^$$' -bench . -benchtime 1x -timeout 60m ./test/bench/agent
 
 .PHONY: lint
-lint: ## Static checks, import rules included
+lint: ## Static checks, import rules and workflow files included
 	$(TOOL) golangci-lint run
+	go -C build vet ./...
+	go -C build/actionlint tool actionlint $(CURDIR)/.github/workflows/*.yaml
 
 .PHONY: generate
 generate: ## Deep copies, CRDs, the chart's copy of them, generated docs
@@ -97,6 +103,7 @@ generate: ## Deep copies, CRDs, the chart's copy of them, generated docs
 	go test ./cmd/kubectl-autoburst -run TestReference -count=1 -update
 	$(UPSTREAM) mod tidy
 	$(HELM) mod tidy
+	go -C build mod tidy
 
 .PHONY: verify
 verify: ## Fail when generated files, go.mod or formatting are not up to date
@@ -116,6 +123,14 @@ chart: ## Lint, test and package the Helm chart into bin/
 	  $(TOOL) helm lint --strict --kube-version 1.36.3 --values $$values charts/autoburst; done
 	$(HELM) test -count=1 ./... && go tool helm-unittest ../../charts/autoburst
 	$(TOOL) helm package --destination bin charts/autoburst
+
+.PHONY: release
+release: ## Build what a release consists of into bin/dist: VERSION=v0.1.0
+	go -C build run ./release -root .. -out ../bin/dist -version $(VERSION)
+
+.PHONY: images
+images: ## Build the images with ko and push them: VERSION=v0.1.0 REGISTRY=ghcr.io/autoburst
+	build/images $(REGISTRY) $(VERSION)
 
 .PHONY: control-plane
 control-plane: ## Build the Kubernetes control plane that tests run on (once)

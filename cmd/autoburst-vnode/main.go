@@ -6,7 +6,6 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -23,10 +22,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/spf13/pflag"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
@@ -35,24 +34,21 @@ import (
 	"github.com/autoburst/autoburst/providers/aci"
 	"github.com/autoburst/autoburst/providers/eci"
 	"github.com/autoburst/autoburst/providers/quota"
+	"github.com/autoburst/autoburst/startup"
 	"github.com/autoburst/autoburst/vnode"
 )
 
 // version is set by the linker.
-var version = "0.0.0-dev"
-
-// libraryVersion is the Kubernetes release of the libraries in this program,
-// shown when the API server's own cannot be read.
-const libraryVersion = "v1.36.3"
+var version = "v0.0.0-dev"
 
 func main() {
 	os.Exit(run(os.Args[1:], os.Getenv, os.Stdout, os.Stderr))
 }
 
 func run(args []string, getenv func(string) string, stdout, stderr io.Writer) int {
-	o, err := parse(args, getenv, stderr)
+	o, err := parse(args, getenv, stdout)
 	switch {
-	case errors.Is(err, flag.ErrHelp):
+	case errors.Is(err, pflag.ErrHelp):
 		return 0
 	case err != nil:
 		complain(stderr, err)
@@ -92,41 +88,50 @@ func serve(ctx context.Context, o options, getenv func(string) string, log *slog
 	if err != nil {
 		return err
 	}
-	restConfig, client, err := newClient(o.kubeconfig)
+	listener, err := startup.Listen(ctx, o.kubeletAt)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = listener.Close() }()
+	var metrics net.Listener // nil where none is wanted
+	if o.metricsAt.Value != "" {
+		if metrics, err = startup.Listen(ctx, o.metricsAt); err != nil {
+			return err
+		}
+		defer func() { _ = metrics.Close() }()
+	}
+	config, err := startup.Config(o.kubeconfig)
+	if err != nil {
+		return err
+	}
+	config.UserAgent = "autoburst-vnode/" + version
+	found, err := startup.Check(ctx, config, o.needs())
+	if errors.Is(err, context.Canceled) {
+		return nil // told to stop
+	} else if err != nil {
+		return err
+	}
+	config, client, err := newClient(config)
 	if err != nil {
 		return err
 	}
 	if o.api.CertManager.RequestName != "" {
-		if o.api.CertManager.Requests, err = newCertificateRequests(restConfig, o.config.Namespace); err != nil {
+		if o.api.CertManager.Requests, err = newCertificateRequests(config, o.config.Namespace); err != nil {
 			return err
 		}
 	}
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", o.kubeletAt)
-	if err != nil {
-		return fmt.Errorf("the kubelet API cannot be served: %w", err)
-	}
-	defer func() { _ = listener.Close() }()
-
-	kubernetesVersion := libraryVersion
-	if err := ask(ctx, log, "the API server's version", func(context.Context) error {
-		v, err := client.Discovery().ServerVersion()
-		if err == nil {
-			kubernetesVersion = v.GitVersion
-		}
-		return err
-	}); err != nil {
-		return nil //nolint:nilerr // told to stop
-	}
-	o.config.Node.KubeletVersion = kubernetesVersion + "-autoburst-" + version
+	o.config.Node.KubeletVersion = found.GitVersion + "-autoburst-" + version
 	if o.config.ClusterUID == "" {
-		if err := ask(ctx, log, "the UID of namespace kube-system", func(ctx context.Context) error {
+		if err := startup.Ask(ctx, config, func(ctx context.Context) error {
 			ns, err := client.CoreV1().Namespaces().Get(ctx, metav1.NamespaceSystem, metav1.GetOptions{})
 			if err == nil {
 				o.config.ClusterUID = string(ns.UID)
 			}
 			return err
-		}); err != nil {
-			return nil //nolint:nilerr // told to stop
+		}, nil); errors.Is(err, context.Canceled) {
+			return nil // told to stop
+		} else if err != nil {
+			return err
 		}
 	}
 
@@ -167,8 +172,8 @@ func serve(ctx context.Context, o options, getenv func(string) string, log *slog
 	}
 	part(agent.Run)
 	part(func(ctx context.Context) error { return agent.ServeAPI(ctx, listener, o.api) })
-	if o.metricsAt != "" {
-		part(func(ctx context.Context) error { return serveMetrics(ctx, o.metricsAt, registry, agent) })
+	if metrics != nil {
+		part(func(ctx context.Context) error { return serveMetrics(ctx, metrics, registry, agent) })
 	}
 	log.Info("virtual node started", "node", o.config.Node.Name, "provider", provider.Name(), "version", version, "cluster", o.config.ClusterUID)
 	wg.Wait()
@@ -176,42 +181,11 @@ func serve(ctx context.Context, o options, getenv func(string) string, log *slog
 	return first
 }
 
-// ask repeats a question to the API server until it is answered; the error is
-// that of ctx.
-func ask(ctx context.Context, log *slog.Logger, what string, question func(context.Context) error) error {
-	for wait := time.Second; ; wait = min(2*wait, 30*time.Second) {
-		call, cancel := context.WithTimeout(ctx, 30*time.Second)
-		err := question(call)
-		cancel()
-		if err == nil {
-			return nil
-		}
-		log.Warn("the API server did not tell "+what, "again", wait, "error", err)
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
-		case <-timer.C:
-		}
-	}
-}
-
 // newClient makes a client without a rate of its own: the API server's priority
 // and fairness is the judge of what is too much.
-func newClient(kubeconfig string) (*rest.Config, kubernetes.Interface, error) {
-	var config *rest.Config
-	var err error
-	if kubeconfig != "" {
-		config, err = clientcmd.BuildConfigFromFlags("", kubeconfig)
-	} else {
-		config, err = rest.InClusterConfig()
-	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("no way to the API server (set --kubeconfig outside a cluster): %w", err)
-	}
+func newClient(config *rest.Config) (*rest.Config, kubernetes.Interface, error) {
+	config = rest.CopyConfig(config)
 	config.QPS = -1
-	config.UserAgent = "autoburst-vnode/" + version
 	config.Timeout = 0 // watches last; every other call has a bound of its own
 	config.ContentType = "application/vnd.kubernetes.protobuf"
 	config.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
@@ -244,7 +218,7 @@ func cloudOf(o options, getenv func(string) string, log *slog.Logger) (func(clus
 		if err != nil {
 			return nil, err
 		}
-		config.Waived = o.waived
+		config.Waived, config.Version = o.waived, version
 		if config.Quota, err = quota.New(config.Plan(), o.quota, clock.RealClock{}, log); err != nil {
 			return nil, err
 		}
@@ -257,7 +231,7 @@ func cloudOf(o options, getenv func(string) string, log *slog.Logger) (func(clus
 		if err != nil {
 			return nil, err
 		}
-		config.Waived = o.waived
+		config.Waived, config.Version = o.waived, version
 		if config.Quota, err = quota.New(config.Plan(), o.quota, clock.RealClock{}, log); err != nil {
 			return nil, err
 		}
@@ -269,7 +243,7 @@ func cloudOf(o options, getenv func(string) string, log *slog.Logger) (func(clus
 	return nil, fmt.Errorf("provider %q is not known", o.cloud)
 }
 
-func serveMetrics(ctx context.Context, address string, registry *prometheus.Registry, agent *vnode.Agent) error {
+func serveMetrics(ctx context.Context, listener net.Listener, registry *prometheus.Registry, agent *vnode.Agent) error {
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") })
@@ -280,11 +254,11 @@ func serveMetrics(ctx context.Context, address string, registry *prometheus.Regi
 		}
 		_, _ = io.WriteString(w, "ok")
 	})
-	server := &http.Server{Addr: address, Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()
-	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serving metrics on %s: %w", address, err)
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serving metrics on %s: %w", listener.Addr(), err)
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/cert-manager/cert-manager/pkg/apis/certmanager"
 	cmmeta "github.com/cert-manager/cert-manager/pkg/apis/meta/v1"
+	"github.com/spf13/pflag"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/uuid"
@@ -23,6 +23,7 @@ import (
 	"github.com/autoburst/autoburst/policy/burstable"
 	"github.com/autoburst/autoburst/policy/v1alpha1"
 	"github.com/autoburst/autoburst/providers/quota"
+	"github.com/autoburst/autoburst/startup"
 	"github.com/autoburst/autoburst/tracing"
 	"github.com/autoburst/autoburst/vnode"
 )
@@ -39,8 +40,8 @@ type options struct {
 	config     vnode.Config
 	quota      quota.Settings
 	api        vnode.APISettings
-	kubeletAt  string // address to listen on
-	metricsAt  string
+	kubeletAt  startup.Address
+	metricsAt  startup.Address
 	logLevel   slog.Level
 	logFormat  string
 	tracing    tracing.Options
@@ -63,8 +64,7 @@ var clouds = map[string]struct{ name, taint string }{
 func parse(args []string, getenv func(string) string, usage io.Writer) (options, error) {
 	o := options{config: vnode.Config{}}
 	var errs []error
-	fs := flag.NewFlagSet("autoburst-vnode", flag.ContinueOnError)
-	fs.SetOutput(usage)
+	flags := startup.NewFlags("autoburst-vnode", "autoburst-vnode is one virtual node: it registers the node, runs the pods that are bound to it as container\ngroups of a cloud, and serves their logs. The settings of the cloud are environment variables.")
 
 	env := func(name, otherwise string) string {
 		if v := strings.TrimSpace(getenv(name)); v != "" {
@@ -72,7 +72,8 @@ func parse(args []string, getenv func(string) string, usage io.Writer) (options,
 		}
 		return otherwise
 	}
-	provider := fs.String("provider", env("PROVIDER", ""), "cloud of the node: alibabacloud (eci) or azure (aci)")
+	fs := flags.Group("Node")
+	provider := fs.String("provider", env("PROVIDER", ""), "`cloud` of the node: alibabacloud (eci) or azure (aci) (PROVIDER)")
 	node := &o.config.Node
 	name := env("DEFAULT_NODE_NAME", "virtual-kubelet")
 	fs.StringVar(&node.Name, "nodename", name, "name of the node (DEFAULT_NODE_NAME)")
@@ -88,21 +89,23 @@ func parse(args []string, getenv func(string) string, usage io.Writer) (options,
 	gpus := fs.String("gpus", "", "GPUs, of the resource nvidia.com/gpu, that the node offers; without, pods that ask for them stay away")
 	waive := fs.String("waive", env("WAIVE", ""), "fields, separated by commas, that every pod may run without on this node where the cloud cannot carry them out: "+strings.Join(burstable.Waivable(), ", ")+" (WAIVE)")
 
-	fs.StringVar(&o.kubeconfig, "kubeconfig", env("KUBECONFIG", ""), "kubeconfig file; in a cluster, the pod's own ServiceAccount by default (KUBECONFIG)")
+	fs = flags.Group("Cluster")
+	fs.StringVar(&o.kubeconfig, "kubeconfig", env("KUBECONFIG", ""), "`file` that tells where the API server is; in a cluster, the pod's own ServiceAccount by default (KUBECONFIG)")
 	fs.StringVar(&o.config.ClusterUID, "cluster-uid", "", "identity of the cluster in the tags of groups; the UID of namespace kube-system by default")
 	dns := fs.String("cluster-dns", "", "addresses of the cluster's DNS server, separated by commas; without, pods use the cloud's")
 	fs.StringVar(&o.config.Resolver.ClusterDomain, "cluster-domain", "cluster.local", "domain of the cluster's services")
 
-	bind := fs.String("kubelet-bind-address", "", "address to serve the kubelet API on; all by default")
-	fs.StringVar(&o.api.CertFile, "tls-cert-file", env("APISERVER_CERT_LOCATION", ""), "serving certificate of the kubelet API; made in memory by default")
-	fs.StringVar(&o.api.KeyFile, "tls-private-key-file", env("APISERVER_KEY_LOCATION", ""), "key of the serving certificate")
+	fs = flags.Group("Kubelet API")
+	bind := fs.String("kubelet-bind-address", "", "`IP` address to serve the kubelet API on; all by default")
+	fs.StringVar(&o.api.CertFile, "tls-cert-file", env("APISERVER_CERT_LOCATION", ""), "`file` with the serving certificate of the kubelet API; made in memory by default (APISERVER_CERT_LOCATION)")
+	fs.StringVar(&o.api.KeyFile, "tls-private-key-file", env("APISERVER_KEY_LOCATION", ""), "`file` with the key of the serving certificate (APISERVER_KEY_LOCATION)")
 	fs.BoolVar(&o.api.FromCluster, "rotate-server-certificates", false, "ask the cluster's signer kubernetes.io/kubelet-serving for the serving certificate, and in time for the next; somebody must approve each request")
-	issuer := fs.String("cert-manager-issuer", "", "ask an issuer of cert-manager for the serving certificate, such as Issuer/NAME or ClusterIssuer/NAME, and in time for the next; needs POD_NAME and the namespace of the release")
-	group := fs.String("cert-manager-issuer-group", certmanager.GroupName, "API group of that issuer")
+	issuer := fs.String("cert-manager-issuer", "", "`issuer` of cert-manager to ask for the serving certificate, such as Issuer/NAME or ClusterIssuer/NAME, and in time for the next; needs POD_NAME and the namespace of the release")
+	group := fs.String("cert-manager-issuer-group", certmanager.GroupName, "API `group` of that issuer")
 	fs.DurationVar(&o.api.CertManager.Duration, "cert-manager-duration", 90*24*time.Hour, "how long a certificate of that issuer is to be valid")
-	fs.StringVar(&o.api.ClientCAFile, "client-ca-file", env("CLIENT_CA_FILE", ""), "authorities of client certificates; in a cluster, that of the ServiceAccount by default")
-	fs.StringVar(&o.metricsAt, "metrics-bind-address", ":10255", "address of /metrics, /healthz and /readyz, without TLS; empty serves none")
+	fs.StringVar(&o.api.ClientCAFile, "client-ca-file", env("CLIENT_CA_FILE", ""), "`file` with the authorities of client certificates; in a cluster, that of the ServiceAccount by default (CLIENT_CA_FILE)")
 
+	fs = flags.Group("Election")
 	elect := fs.Bool("leader-elect", false, "elect the one that works among the agents of this node; all of them bear its name")
 	election := &o.config.Election
 	fs.StringVar(&election.Namespace, "leader-elect-resource-namespace", env("POD_NAMESPACE", ""), "namespace of the Lease of the election (POD_NAMESPACE)")
@@ -112,6 +115,7 @@ func parse(args []string, getenv func(string) string, usage io.Writer) (options,
 	fs.DurationVar(&election.RenewDeadline, "leader-elect-renew-deadline", 7*time.Second, "how long after its last renewal of the Lease the leader stops to write")
 	fs.DurationVar(&election.RetryPeriod, "leader-elect-retry-period", 1500*time.Millisecond, "time between two renewals, or two tries to lead")
 
+	fs = flags.Group("Pace")
 	fs.IntVar(&o.config.Workers, "workers", 50, "pods that are worked on at once")
 	fs.IntVar(&o.config.Writers, "writers", 100, "groups that are created, and that are deleted, at once")
 	fs.StringVar(&o.config.Namespace, "namespace", env("POD_NAMESPACE", ""), "namespace of the release, where agents share a cloud account's request quotas out; empty uses them all (POD_NAMESPACE)")
@@ -124,20 +128,23 @@ func parse(args []string, getenv func(string) string, usage io.Writer) (options,
 	fs.DurationVar(&o.config.LogRetention, "log-retention", 24*time.Hour, "how long the group of a pod that has ended is kept for its logs, unless the pod is deleted before")
 	grace := fs.String("refusal-grace", env("REFUSAL_GRACE", "10s"), "how long the cloud must have no room for a pod before the pod is failed, so that its owner replaces it elsewhere (REFUSAL_GRACE)")
 	pause := fs.String("capacity-pause", env("CAPACITY_PAUSE", "2m"), "how long after the last such refusal the node says that the cloud has no room (CAPACITY_PAUSE)")
-	fs.Float64Var(&o.config.ReadsPerSecond, "reads-per-second", 12, "planned reads of single groups")
+	fs.Float64Var(&o.config.ReadsPerSecond, "reads-per-second", 12, "planned reads of single groups, in one second")
+
+	fs = flags.Group("Health, metrics, traces and logs")
+	metrics := fs.String("metrics-bind-address", ":10255", "`IP:PORT` of /metrics, /healthz and /readyz, without TLS; :10250 by default where the kubelet API has 10255; empty serves none")
 	o.tracing.AddFlags(fs, func(name string) string { return env(name, "") })
 	level := fs.String("log-level", "info", "debug, info, warn or error")
 	fs.StringVar(&o.logFormat, "log-format", "json", "json or text")
 	fs.BoolVar(&o.version, "version", false, "print the version and end")
 
-	if err := fs.Parse(args); err != nil {
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, pflag.ErrHelp) {
+			flags.Usage(usage)
+		}
 		return options{}, err
 	}
 	if o.version {
 		return o, nil
-	}
-	if rest := fs.Args(); len(rest) > 0 {
-		errs = append(errs, fmt.Errorf("argument %q is not understood: every setting is a flag", rest[0]))
 	}
 
 	cloud, ok := clouds[strings.ToLower(*provider)]
@@ -154,6 +161,7 @@ func parse(args []string, getenv func(string) string, usage io.Writer) (options,
 		node.Taint.Value = cloud.taint
 	}
 	node.Taint.Effect = corev1.TaintEffect(*effect)
+	errs = append(errs, checkNode(node))
 	if node.InternalIP == "" {
 		errs = append(errs, errors.New("--node-ip is not set: set it, or VKUBELET_POD_IP, to the address at which the API server reaches this agent (in a pod: fieldRef status.podIP)"))
 	} else if net.ParseIP(node.InternalIP) == nil {
@@ -164,7 +172,14 @@ func parse(args []string, getenv func(string) string, usage io.Writer) (options,
 		errs = append(errs, fmt.Errorf("--kubelet-port (KUBELET_PORT) is %q: write a port from 1 to 65535", *port))
 	}
 	node.KubeletPort = int32(number) //nolint:gosec // at most 16 bits
-	o.kubeletAt = net.JoinHostPort(*bind, *port)
+	o.kubeletAt = startup.Address{Flag: "--kubelet-bind-address and --kubelet-port (KUBELET_PORT)", Value: net.JoinHostPort(*bind, *port)}
+	if *port == "10255" && !fs.Changed("metrics-bind-address") {
+		*metrics = ":10250" // the classic ACI node serves its kubelet API where metrics are by default
+	}
+	o.metricsAt = startup.Address{Flag: "--metrics-bind-address", Value: *metrics}
+	if err == nil && number > 0 { // told above
+		errs = append(errs, startup.CheckAddresses(o.kubeletAt, o.metricsAt))
+	}
 	node.Capacity = corev1.ResourceList{}
 	for _, q := range []struct {
 		flag, value string
@@ -201,6 +216,7 @@ func parse(args []string, getenv func(string) string, usage io.Writer) (options,
 		errs = append(errs, errors.New("--rotate-server-certificates and --tls-cert-file are two ways to the same certificate: set one"))
 	}
 	errs = append(errs, o.settleCertManager(*issuer, *group, env("POD_NAME", "")))
+	errs = append(errs, checkFiles(o.api))
 	if o.api.ClientCAFile == "" && o.kubeconfig == "" {
 		if _, err := os.Stat(inClusterCA); err == nil {
 			o.api.ClientCAFile = inClusterCA
@@ -211,10 +227,10 @@ func parse(args []string, getenv func(string) string, usage io.Writer) (options,
 		value time.Duration
 	}{
 		{"--sweep-interval", o.config.SweepInterval}, {"--fast-interval", o.config.FastInterval}, {"--check-interval", o.config.CheckInterval},
-		{"--missing-interval", o.config.MissingInterval}, {"--call-timeout", o.config.CallTimeout},
+		{"--missing-interval", o.config.MissingInterval}, {"--call-timeout", o.config.CallTimeout}, {"--log-retention", o.config.LogRetention},
 	} {
 		if d.value <= 0 {
-			errs = append(errs, fmt.Errorf("%s is %s: it must be above zero", d.flag, d.value))
+			errs = append(errs, fmt.Errorf("%s is %s: write a time above zero, such as 90s", d.flag, d.value))
 		}
 	}
 	for _, d := range []struct {
@@ -233,13 +249,13 @@ func parse(args []string, getenv func(string) string, usage io.Writer) (options,
 		errs = append(errs, fmt.Errorf("--cloud-quota (CLOUD_QUOTA): %w", err))
 	}
 	if o.config.Writers < 1 {
-		errs = append(errs, fmt.Errorf("--writers is %d: it must be at least 1", o.config.Writers))
+		errs = append(errs, fmt.Errorf("--writers is %d: write a number from 1 on", o.config.Writers))
 	}
 	if o.config.Workers < 1 {
-		errs = append(errs, fmt.Errorf("--workers is %d: it must be at least 1", o.config.Workers))
+		errs = append(errs, fmt.Errorf("--workers is %d: write a number from 1 on", o.config.Workers))
 	}
 	if o.config.ReadsPerSecond <= 0 {
-		errs = append(errs, fmt.Errorf("--reads-per-second is %g: it must be above zero", o.config.ReadsPerSecond))
+		errs = append(errs, fmt.Errorf("--reads-per-second is %g: write a number above zero", o.config.ReadsPerSecond))
 	}
 	if err := o.logLevel.UnmarshalText([]byte(*level)); err != nil {
 		errs = append(errs, fmt.Errorf("--log-level is %q: choose debug, info, warn or error", *level))
@@ -272,7 +288,7 @@ func (o *options) settleCertManager(issuer, group, pod string) error {
 		errs = append(errs, errors.New("--cert-manager-issuer needs POD_NAME and POD_NAMESPACE: the agent's request has the name of its pod, in the namespace of the release"))
 	}
 	if s.Duration < 10*time.Second {
-		errs = append(errs, fmt.Errorf("--cert-manager-duration is %s: it must be at least 10s", s.Duration))
+		errs = append(errs, fmt.Errorf("--cert-manager-duration is %s: write at least 10s", s.Duration))
 	}
 	if o.api.FromCluster || o.api.CertFile != "" {
 		errs = append(errs, errors.New("--cert-manager-issuer, --rotate-server-certificates and --tls-cert-file are ways to the same certificate: set one"))
@@ -291,6 +307,12 @@ func settleElection(elect bool, s *vnode.ElectionSettings, node string) error {
 		errs = append(errs, errors.New("--leader-elect needs a namespace for its Lease: set --leader-elect-resource-namespace, or POD_NAMESPACE, to that of the agent"))
 	}
 	s.Name = cmp.Or(s.Name, "autoburst-vnode-"+node)
+	if problems := validation.IsDNS1123Label(s.Namespace); s.Namespace != "" && len(problems) > 0 {
+		errs = append(errs, fmt.Errorf("--leader-elect-resource-namespace (POD_NAMESPACE) is %q: write a namespace; %s", s.Namespace, problems[0]))
+	}
+	if problems := validation.IsDNS1123Subdomain(s.Name); len(problems) > 0 {
+		errs = append(errs, fmt.Errorf("--leader-elect-resource-name is %q: write the name of a Lease; %s", s.Name, problems[0]))
+	}
 	if s.Identity == "" {
 		host, err := os.Hostname()
 		if err != nil {

@@ -25,8 +25,8 @@ func environment(pairs ...string) func(string) string {
 
 func TestSettingsOfOlderVirtualNodes(t *testing.T) {
 	type result struct {
-		Cloud, Name, IP, Listen string
-		Taint                   corev1.Taint
+		Cloud, Name, IP, Listen, Metrics string
+		Taint                            corev1.Taint
 	}
 	for name, test := range map[string]struct {
 		args []string
@@ -36,17 +36,17 @@ func TestSettingsOfOlderVirtualNodes(t *testing.T) {
 		"the ECI manifest": {
 			args: []string{"--provider", "alibabacloud"},
 			env:  []string{"KUBELET_PORT", "10250", "VKUBELET_POD_IP", "172.20.1.5", "VKUBELET_TAINT_KEY", "alibabacloud.com/eci", "VKUBELET_TAINT_EFFECT", "NoSchedule"},
-			want: result{"eci", "virtual-kubelet", "172.20.1.5", ":10250", corev1.Taint{Key: "alibabacloud.com/eci", Value: "alibabacloud", Effect: "NoSchedule"}},
+			want: result{"eci", "virtual-kubelet", "172.20.1.5", ":10250", ":10255", corev1.Taint{Key: "alibabacloud.com/eci", Value: "alibabacloud", Effect: "NoSchedule"}},
 		},
 		"the ACI chart": {
 			args: []string{"--provider", "azure", "--nodename", "vk-aci"},
 			env:  []string{"KUBELET_PORT", "10255", "VKUBELET_POD_IP", "fd00::5"},
-			want: result{"aci", "vk-aci", "fd00::5", ":10255", corev1.Taint{Key: "virtual-kubelet.io/provider", Value: "azure", Effect: "NoSchedule"}},
+			want: result{"aci", "vk-aci", "fd00::5", ":10255", ":10250", corev1.Taint{Key: "virtual-kubelet.io/provider", Value: "azure", Effect: "NoSchedule"}},
 		},
 		"flags go before variables": {
 			args: []string{"--provider=eci", "--node-name=n", "--node-ip=192.0.2.9", "--kubelet-port=1234", "--kubelet-bind-address=127.0.0.1", "--taint-value=v", "--taint-effect=NoExecute"},
 			env:  []string{"DEFAULT_NODE_NAME", "other", "KUBELET_PORT", "1", "VKUBELET_POD_IP", "192.0.2.1", "VKUBELET_TAINT_VALUE", "w"},
-			want: result{"eci", "n", "192.0.2.9", "127.0.0.1:1234", corev1.Taint{Key: "virtual-kubelet.io/provider", Value: "v", Effect: "NoExecute"}},
+			want: result{"eci", "n", "192.0.2.9", "127.0.0.1:1234", ":10255", corev1.Taint{Key: "virtual-kubelet.io/provider", Value: "v", Effect: "NoExecute"}},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -55,7 +55,7 @@ func TestSettingsOfOlderVirtualNodes(t *testing.T) {
 				t.Fatal(err)
 			}
 			n := o.config.Node
-			if diff := cmp.Diff(test.want, result{o.cloud, n.Name, n.InternalIP, o.kubeletAt, n.Taint}); diff != "" {
+			if diff := cmp.Diff(test.want, result{o.cloud, n.Name, n.InternalIP, o.kubeletAt.Value, o.metricsAt.Value, n.Taint}); diff != "" {
 				t.Errorf("settings (-want +got):\n%s", diff)
 			}
 		})
@@ -208,10 +208,11 @@ func TestExitCodes(t *testing.T) {
 		args, env []string
 		code      int
 		stdout    string
+		help      bool
 		stderr    []string
 	}{
 		"version": {args: []string{"--version"}, stdout: version + "\n"},
-		"help":    {args: []string{"--help"}, stderr: []string{"Usage"}},
+		"help":    {args: []string{"--help"}, help: true},
 		"nothing": {code: 2, stderr: []string{"autoburst-vnode: --provider is not set", "autoburst-vnode: --node-ip is not set"}},
 		"no settings of the cloud": {
 			args: []string{"--provider", "alibabacloud", "--node-ip", "192.0.2.1"}, code: 1,
@@ -222,6 +223,14 @@ func TestExitCodes(t *testing.T) {
 			var stdout, stderr bytes.Buffer
 			if code := run(test.args, environment(test.env...), &stdout, &stderr); code != test.code {
 				t.Errorf("exit code %d, want %d", code, test.code)
+			}
+			if test.help {
+				for _, want := range []string{"Usage:", "\nNode:\n", "\nKubelet API:\n", "--kubelet-port", "(default \"10250\")"} {
+					if !strings.Contains(stdout.String(), want) {
+						t.Errorf("the help lacks %q:\n%s", want, stdout.String())
+					}
+				}
+				return
 			}
 			if stdout.String() != test.stdout {
 				t.Errorf("stdout %q, want %q", stdout.String(), test.stdout)

@@ -6,51 +6,77 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"flag"
 	"fmt"
+	"io"
 	"os"
+	"strings"
 
 	"github.com/go-logr/logr"
+	"github.com/spf13/pflag"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/client/config"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/autoburst/autoburst/metric"
 	"github.com/autoburst/autoburst/policy/controller"
 	"github.com/autoburst/autoburst/policy/store"
+	"github.com/autoburst/autoburst/startup"
 )
 
 // version is set by the linker.
-var version = "0.0.0-dev"
+var version = "v0.0.0-dev"
 
 func main() {
-	o, err := parseOptions(os.Args[1:], os.Getenv, os.Stdout)
+	os.Exit(run(os.Args[1:], os.Getenv, os.Stdout, os.Stderr))
+}
+
+// run is the program; the result is the code with which it ends.
+func run(args []string, getenv func(string) string, stdout, stderr io.Writer) int {
+	o, err := parseOptions(args, getenv, stdout)
 	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return
+	case errors.Is(err, pflag.ErrHelp):
+		return 0
 	case err != nil:
-		fmt.Fprintf(os.Stderr, "autoburst: %v\n", err)
-		os.Exit(2)
+		complain(stderr, err)
+		return 2
+	case o.version:
+		_, _ = fmt.Fprintln(stdout, version)
+		return 0
 	}
-	logger := logr.FromSlogHandler(o.logger(os.Stderr))
+	logger := logr.FromSlogHandler(o.logger(stderr))
 	ctrl.SetLogger(logger)
 	klog.SetLogger(logger)
-	if err := run(ctrl.SetupSignalHandler(), o, logger); err != nil {
-		logger.Error(err, "Stopped")
-		os.Exit(1)
+	if err := serve(ctrl.SetupSignalHandler(), o, logger); err != nil {
+		complain(stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// complain prints each line of an error as a line of its own.
+func complain(w io.Writer, err error) {
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		fmt.Fprintf(w, "autoburst: %s\n", line)
 	}
 }
 
-// run serves until the context ends.
-func run(ctx context.Context, o options, logger logr.Logger) error {
-	cfg, err := config.GetConfig()
-	if err != nil {
-		return fmt.Errorf("finding the API server: %w", err)
+// serve works until the context ends.
+func serve(ctx context.Context, o options, logger logr.Logger) error {
+	if err := startup.CheckFree(ctx, o.addresses()...); err != nil {
+		return err
 	}
-	cfg.UserAgent = "autoburst"
+	cfg, err := startup.Config(o.kubeconfig)
+	if err != nil {
+		return err
+	}
+	cfg.UserAgent = "autoburst/" + version
 	cfg.QPS = -1 // the API server's priority and fairness limits, not the client
+	if _, err := startup.Check(ctx, cfg, o.needs()); errors.Is(err, context.Canceled) {
+		return nil // told to stop
+	} else if err != nil {
+		return err
+	}
 
 	tracer, stopTracing, err := startTracing(ctx, o, logger)
 	if err != nil {

@@ -3,19 +3,20 @@ package main
 import (
 	"cmp"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/util/validation"
-	"sigs.k8s.io/controller-runtime/pkg/client/config"
 
 	"github.com/autoburst/autoburst/policy/store"
+	"github.com/autoburst/autoburst/startup"
 	"github.com/autoburst/autoburst/tracing"
 	"github.com/autoburst/autoburst/webhook/certs"
 )
@@ -28,7 +29,9 @@ const (
 
 // options are the settings of the program.
 type options struct {
-	namespace string
+	kubeconfig string
+	namespace  string
+	version    bool
 
 	// admission is who admits pods: admissionWebhook or admissionPolicy.
 	admission string
@@ -66,63 +69,68 @@ type options struct {
 }
 
 // parseOptions reads the command line; getenv gives the defaults that the chart
-// sets. A request for help is flag.ErrHelp, and the text goes to usage.
+// sets. A request for help is pflag.ErrHelp, and the text goes to usage.
 func parseOptions(args []string, getenv func(string) string, usage io.Writer) (options, error) {
 	var o options
-	fs := flag.NewFlagSet("autoburst", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
-	config.RegisterFlags(fs)
-	fs.StringVar(&o.namespace, "namespace", getenv("POD_NAMESPACE"),
-		"Release namespace: it holds the lease and the CA Secret, and its pods never burst. Defaults to POD_NAMESPACE.")
-	fs.StringVar(&o.admission, "admission", admissionWebhook,
-		"Who admits pods: "+admissionWebhook+", or "+admissionPolicy+", the API server itself from Kubernetes 1.36 on.")
-	fs.StringVar(&o.policyName, "mutating-admission-policy-name", "autoburst",
-		"MutatingAdmissionPolicy that reads the BurstAdmission of the same name, with --admission="+admissionPolicy+".")
-	fs.StringVar(&o.webhookHost, "webhook-host", "", "Address that the webhook listens on; empty means all.")
-	fs.IntVar(&o.webhookPort, "webhook-port", 9443, "Port that the webhook listens on.")
-	fs.StringVar(&o.webhookURL, "webhook-url", "",
-		"URL by which the API server reaches the webhook, if not by a Service. Its host goes into the serving certificate.")
-	fs.StringVar(&o.webhookDNSNames, "webhook-dns-names", "",
-		"DNS names and IP addresses of the webhook for its serving certificate, separated by commas. Defaults to autoburst-webhook.NAMESPACE.svc.")
-	fs.StringVar(&o.configurationName, "webhook-configuration-name", "autoburst",
-		"MutatingWebhookConfiguration that is given the CA bundle.")
-	fs.StringVar(&o.caSecretName, "ca-secret-name", "autoburst-webhook-ca",
-		"Secret of the release namespace that keeps the webhook's CA.")
-	fs.DurationVar(&o.authorityLife, "ca-lifetime", certs.DefaultAuthorityLife,
-		"How long that CA is valid; another takes its place at two thirds.")
-	fs.DurationVar(&o.leafLife, "certificate-lifetime", certs.DefaultLeafLife,
-		"How long a serving certificate of that CA is valid, at most a sixth of the CA's lifetime; another takes its place at two thirds.")
-	fs.StringVar(&o.tlsSecretName, "tls-secret-name", "",
-		"Secret of the release namespace with the serving certificate (tls.crt, tls.key, ca.crt), in place of a CA of one's own.")
-	fs.StringVar(&o.certificateName, "tls-certificate-name", "",
-		"cert-manager's Certificate that keeps the Secret of --tls-secret-name.")
-	fs.BoolVar(&o.writeBundle, "write-ca-bundle", true,
-		"Write the CA bundle into the MutatingWebhookConfiguration. False leaves that to cert-manager's cainjector or to whoever renders it; needs --tls-secret-name.")
-	fs.DurationVar(&o.certInterval, "certificate-check-interval", certs.DefaultInterval,
-		"How often the serving certificate is checked, and how long the API server has to learn of a new CA before it is used.")
-	fs.StringVar(&o.switchName, "switch-name", "autoburst-switch",
-		"ConfigMap of the release namespace that stops all bursting while it exists and its key "+store.SwitchKey+" is true.")
-	fs.StringVar(&o.ledgerName, "ledger-name", "autoburst-ledger",
-		"ConfigMap of the release namespace in which the elected replica keeps what is reserved under limits.")
-	fs.StringVar(&o.replica, "replica-name", cmp.Or(getenv("POD_NAME"), "autoburst"),
-		"Name of this replica, by which its shares of limits are known. Defaults to POD_NAME.")
-	fs.StringVar(&o.metricsAddress, "metrics-bind-address", ":8080", "Address of the metrics endpoint; 0 turns it off.")
-	fs.StringVar(&o.healthAddress, "health-probe-bind-address", ":8081", "Address of /healthz and /readyz; 0 turns it off.")
-	fs.BoolVar(&o.leaderElect, "leader-elect", true,
-		"Elect one replica to write grants and status. Turn it off only for a single replica.")
-	o.tracing.AddFlags(fs, getenv)
-	fs.StringVar(&o.logFormat, "log-format", "json", "json or text.")
-	fs.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error.")
+	fs := startup.NewFlags("autoburst", "autoburst is the policy side of Autoburst: the admission webhook, on every replica, and the policy controller, on\nthe elected one.")
+	g := fs.Group("Cluster")
+	g.StringVar(&o.kubeconfig, "kubeconfig", getenv("KUBECONFIG"),
+		"`file` that tells where the API server is; in a cluster, the pod's own ServiceAccount by default (KUBECONFIG)")
+	g.StringVar(&o.namespace, "namespace", getenv("POD_NAMESPACE"),
+		"`namespace` of the release: it holds the lease and the CA Secret, and its pods never burst (POD_NAMESPACE)")
+	g.StringVar(&o.replica, "replica-name", cmp.Or(getenv("POD_NAME"), "autoburst"),
+		"`name` of this replica, by which its shares of limits are known (POD_NAME)")
+	g.BoolVar(&o.leaderElect, "leader-elect", true,
+		"elect one replica to write grants and status; turn it off only for a single replica")
+	g.StringVar(&o.switchName, "switch-name", "autoburst-switch",
+		"`name` of the ConfigMap of the release namespace that stops all bursting while it exists and its key "+store.SwitchKey+" is true")
+	g.StringVar(&o.ledgerName, "ledger-name", "autoburst-ledger",
+		"`name` of the ConfigMap of the release namespace in which the elected replica keeps what is reserved under limits")
+
+	g = fs.Group("Admission")
+	g.StringVar(&o.admission, "admission", admissionWebhook,
+		"`who` admits pods: "+admissionWebhook+", or "+admissionPolicy+", the API server itself from Kubernetes 1.36 on")
+	g.StringVar(&o.policyName, "mutating-admission-policy-name", "autoburst",
+		"`name` of the MutatingAdmissionPolicy that reads the BurstAdmission of the same name, with --admission="+admissionPolicy)
+	g.StringVar(&o.webhookHost, "webhook-host", "", "`address` that the webhook listens on; empty means all")
+	g.IntVar(&o.webhookPort, "webhook-port", 9443, "`port` that the webhook listens on")
+	g.StringVar(&o.webhookURL, "webhook-url", "",
+		"`URL` by which the API server reaches the webhook, if not by a Service; its host goes into the serving certificate")
+	g.StringVar(&o.webhookDNSNames, "webhook-dns-names", "",
+		"DNS `names` and IP addresses of the webhook for its serving certificate, separated by commas; autoburst-webhook.NAMESPACE.svc by default")
+	g.StringVar(&o.configurationName, "webhook-configuration-name", "autoburst",
+		"`name` of the MutatingWebhookConfiguration that is given the CA bundle")
+	g.StringVar(&o.caSecretName, "ca-secret-name", "autoburst-webhook-ca",
+		"`name` of the Secret of the release namespace that keeps the webhook's CA")
+	g.DurationVar(&o.authorityLife, "ca-lifetime", certs.DefaultAuthorityLife,
+		"how long that CA is valid; another takes its place at two thirds")
+	g.DurationVar(&o.leafLife, "certificate-lifetime", certs.DefaultLeafLife,
+		"how long a serving certificate of that CA is valid, at most a sixth of the CA's lifetime; another takes its place at two thirds")
+	g.StringVar(&o.tlsSecretName, "tls-secret-name", "",
+		"`name` of the Secret of the release namespace with the serving certificate (tls.crt, tls.key, ca.crt), in place of a CA of one's own")
+	g.StringVar(&o.certificateName, "tls-certificate-name", "",
+		"`name` of cert-manager's Certificate that keeps the Secret of --tls-secret-name")
+	g.BoolVar(&o.writeBundle, "write-ca-bundle", true,
+		"write the CA bundle into the MutatingWebhookConfiguration; false leaves that to cert-manager's cainjector or to whoever renders it, and needs --tls-secret-name")
+	g.DurationVar(&o.certInterval, "certificate-check-interval", certs.DefaultInterval,
+		"how often the serving certificate is checked, and how long the API server has to learn of a new CA before it is used")
+
+	g = fs.Group("Health, metrics, traces and logs")
+	g.StringVar(&o.metricsAddress, "metrics-bind-address", ":8080", "`IP:PORT` of the metrics endpoint; 0 turns it off")
+	g.StringVar(&o.healthAddress, "health-probe-bind-address", ":8081", "`IP:PORT` of /healthz and /readyz; 0 turns it off")
+	o.tracing.AddFlags(g, getenv)
+	g.StringVar(&o.logFormat, "log-format", "json", "json or text")
+	g.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
+	g.BoolVar(&o.version, "version", false, "print the version and end")
 
 	if err := fs.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			fs.SetOutput(usage)
-			fs.Usage()
+		if errors.Is(err, pflag.ErrHelp) {
+			fs.Usage(usage)
 		}
 		return options{}, err
 	}
-	if fs.NArg() > 0 {
-		return options{}, fmt.Errorf("unexpected argument %q: all settings are flags", fs.Arg(0))
+	if o.version {
+		return o, nil
 	}
 	if err := o.check(); err != nil {
 		return options{}, err
@@ -130,16 +138,18 @@ func parseOptions(args []string, getenv func(string) string, usage io.Writer) (o
 	return o, nil
 }
 
-// check validates the settings and works out what follows from them.
+// check validates the settings and works out what follows from them. Its error
+// names every one that is wrong, one to a line.
 func (o *options) check() error {
+	var errs []error
 	if problems := validation.IsDNS1123Label(o.namespace); len(problems) > 0 {
-		return fmt.Errorf("--namespace %q: %s; set it, or POD_NAMESPACE, to the release namespace", o.namespace, problems[0])
+		errs = append(errs, fmt.Errorf("--namespace (POD_NAMESPACE) is %q: set it to the namespace of the release; %s", o.namespace, problems[0]))
 	}
 	if o.admission != admissionWebhook && o.admission != admissionPolicy {
-		return fmt.Errorf("--admission %q: must be %s or %s", o.admission, admissionWebhook, admissionPolicy)
+		errs = append(errs, fmt.Errorf("--admission is %q: choose %s or %s", o.admission, admissionWebhook, admissionPolicy))
 	}
 	if o.webhookPort < 1 || o.webhookPort > 65535 {
-		return fmt.Errorf("--webhook-port %d: must be from 1 to 65535", o.webhookPort)
+		errs = append(errs, fmt.Errorf("--webhook-port is %d: write a port from 1 to 65535", o.webhookPort))
 	}
 	for _, name := range []struct{ flag, value string }{
 		{"--webhook-configuration-name", o.configurationName},
@@ -147,36 +157,34 @@ func (o *options) check() error {
 		{"--switch-name", o.switchName},
 		{"--mutating-admission-policy-name", o.policyName},
 		{"--ledger-name", o.ledgerName},
-		{"--replica-name", o.replica},
+		{"--replica-name (POD_NAME)", o.replica},
 	} {
 		if problems := validation.IsDNS1123Subdomain(name.value); len(problems) > 0 {
-			return fmt.Errorf("%s %q: %s", name.flag, name.value, problems[0])
+			errs = append(errs, fmt.Errorf("%s is %q: write an object's name; %s", name.flag, name.value, problems[0]))
 		}
 	}
-	if err := o.checkCertificates(); err != nil {
-		return err
-	}
-	if err := o.tracing.Check(); err != nil {
-		return err
-	}
+	errs = append(errs, o.checkCertificates(), o.tracing.Check())
 	if o.logFormat != "json" && o.logFormat != "text" {
-		return fmt.Errorf("--log-format %q: must be json or text", o.logFormat)
+		errs = append(errs, fmt.Errorf("--log-format is %q: choose json or text", o.logFormat))
 	}
 	if err := o.level.UnmarshalText([]byte(o.logLevel)); err != nil {
-		return fmt.Errorf("--log-level %q: must be debug, info, warn or error", o.logLevel)
+		errs = append(errs, fmt.Errorf("--log-level is %q: choose debug, info, warn or error", o.logLevel))
 	}
-	for _, address := range []struct{ flag, value string }{
-		{"--metrics-bind-address", o.metricsAddress},
-		{"--health-probe-bind-address", o.healthAddress},
-	} {
-		if address.value == "0" || address.value == "" {
-			continue
-		}
-		if _, _, err := net.SplitHostPort(address.value); err != nil {
-			return fmt.Errorf("%s %q: must be HOST:PORT, :PORT, or 0 for none", address.flag, address.value)
+	return errors.Join(append(errs, startup.CheckAddresses(o.addresses()...), o.checkNames())...)
+}
+
+// addresses are all that the program listens on.
+func (o *options) addresses() []startup.Address {
+	var all []startup.Address
+	if o.admission == admissionWebhook && o.webhookPort > 0 && o.webhookPort <= 65535 {
+		all = append(all, startup.Address{Flag: "--webhook-host and --webhook-port", Value: net.JoinHostPort(o.webhookHost, strconv.Itoa(o.webhookPort))})
+	}
+	for _, a := range []startup.Address{{Flag: "--metrics-bind-address", Value: o.metricsAddress}, {Flag: "--health-probe-bind-address", Value: o.healthAddress}} {
+		if a.Value != "0" {
+			all = append(all, a)
 		}
 	}
-	return o.checkNames()
+	return all
 }
 
 // checkCertificates validates where the serving certificate comes from.
@@ -186,7 +194,7 @@ func (o *options) checkCertificates() error {
 			continue
 		}
 		if problems := validation.IsDNS1123Subdomain(name.value); len(problems) > 0 {
-			return fmt.Errorf("%s %q: %s", name.flag, name.value, problems[0])
+			return fmt.Errorf("%s is %q: write an object's name; %s", name.flag, name.value, problems[0])
 		}
 	}
 	switch {
@@ -195,33 +203,39 @@ func (o *options) checkCertificates() error {
 	case !o.writeBundle && o.tlsSecretName == "":
 		return errors.New("--write-ca-bundle=false needs --tls-secret-name: nobody else knows the CA that is kept without it")
 	case o.certInterval < 100*time.Millisecond || o.certInterval > time.Minute:
-		return fmt.Errorf("--certificate-check-interval %s: must be from 100ms to 1m", o.certInterval)
+		return fmt.Errorf("--certificate-check-interval is %s: write a time from 100ms to 1m", o.certInterval)
 	case o.leafLife < 3*o.certInterval:
-		return fmt.Errorf("--certificate-lifetime %s: must be at least three times --certificate-check-interval, %s", o.leafLife, o.certInterval)
+		return fmt.Errorf("--certificate-lifetime is %s: write at least three times --certificate-check-interval, %s", o.leafLife, o.certInterval)
 	case o.leafLife > o.authorityLife/6:
-		return fmt.Errorf("--certificate-lifetime %s: must be at most a sixth of --ca-lifetime, %s", o.leafLife, o.authorityLife)
+		return fmt.Errorf("--certificate-lifetime is %s: write at most a sixth of --ca-lifetime, %s", o.leafLife, o.authorityLife)
 	}
 	return nil
 }
 
 // checkNames fills dnsNames and ips.
 func (o *options) checkNames() error {
+	var errs []error
 	for name := range strings.SplitSeq(cmp.Or(o.webhookDNSNames, "autoburst-webhook."+o.namespace+".svc"), ",") {
-		if err := o.addName(strings.TrimSpace(name)); err != nil {
-			return fmt.Errorf("--webhook-dns-names: %w", err)
+		if err := o.addName(strings.TrimSpace(name)); err != nil && o.webhookDNSNames != "" {
+			errs = append(errs, fmt.Errorf("--webhook-dns-names is %q: %w", o.webhookDNSNames, err))
 		}
 	}
 	if o.webhookURL == "" {
-		return nil
+		return errors.Join(errs...)
 	}
 	u, err := url.Parse(o.webhookURL)
-	if err != nil || u.Scheme != "https" || u.Hostname() == "" {
-		return fmt.Errorf("--webhook-url %q: must be https://HOST:PORT", o.webhookURL)
+	switch {
+	// The parser's message may quote credentials inside the URL: neither is told.
+	case err != nil || u.User != nil:
+		errs = append(errs, errors.New("--webhook-url is no URL that the API server takes: write https://HOST:PORT, without credentials"))
+	case u.Scheme != "https" || u.Hostname() == "":
+		errs = append(errs, fmt.Errorf("--webhook-url is %q: write https://HOST:PORT", o.webhookURL))
+	default:
+		if err := o.addName(u.Hostname()); err != nil {
+			errs = append(errs, fmt.Errorf("--webhook-url is %q: %w", o.webhookURL, err))
+		}
 	}
-	if err := o.addName(u.Hostname()); err != nil {
-		return fmt.Errorf("--webhook-url: %w", err)
-	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (o *options) addName(name string) error {
@@ -230,7 +244,7 @@ func (o *options) addName(name string) error {
 		return nil
 	}
 	if problems := validation.IsDNS1123Subdomain(name); len(problems) > 0 {
-		return fmt.Errorf("%q is neither a DNS name nor an IP address: %s", name, problems[0])
+		return fmt.Errorf("%q is neither a DNS name nor an IP address; %s", name, problems[0])
 	}
 	o.dnsNames = append(o.dnsNames, name)
 	return nil

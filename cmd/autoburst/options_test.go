@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"flag"
 	"io"
 	"log/slog"
 	"net"
@@ -10,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/pflag"
 )
 
 func environment(namespace string) func(string) string {
@@ -29,7 +29,7 @@ func TestBadOptions(t *testing.T) {
 		"unknown flag":       {[]string{"--nonsense"}, "nonsense"},
 		"an argument":        {[]string{"start"}, `"start"`},
 		"not a number":       {[]string{"--webhook-port=https"}, "webhook-port"},
-		"port out of range":  {[]string{"--webhook-port=70000"}, "--webhook-port 70000"},
+		"port out of range":  {[]string{"--webhook-port=70000"}, "--webhook-port is 70000"},
 		"namespace":          {[]string{"--namespace=A_B"}, "--namespace"},
 		"no namespace":       {[]string{"--namespace="}, "--namespace"},
 		"tracing endpoint":   {[]string{"--tracing-endpoint=collector:4318"}, "--tracing-endpoint"},
@@ -51,7 +51,7 @@ func TestBadOptions(t *testing.T) {
 		"nobody's bundle":    {[]string{"--write-ca-bundle=false"}, "needs --tls-secret-name"},
 		"long certificate":   {[]string{"--certificate-lifetime=2000h"}, "at most a sixth of --ca-lifetime"},
 		"short certificate":  {[]string{"--certificate-lifetime=20s"}, "three times --certificate-check-interval"},
-		"seldom checked":     {[]string{"--certificate-check-interval=1h"}, "--certificate-check-interval 1h0m0s"},
+		"seldom checked":     {[]string{"--certificate-check-interval=1h"}, "--certificate-check-interval is 1h0m0s"},
 		"health address":     {[]string{"--health-probe-bind-address=nowhere"}, "--health-probe-bind-address"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -113,8 +113,8 @@ func TestOptions(t *testing.T) {
 func TestHelp(t *testing.T) {
 	var usage strings.Builder
 	_, err := parseOptions([]string{"--help"}, environment(""), &usage)
-	if !errors.Is(err, flag.ErrHelp) {
-		t.Errorf("error is %v, want flag.ErrHelp", err)
+	if !errors.Is(err, pflag.ErrHelp) {
+		t.Errorf("error is %v, want pflag.ErrHelp", err)
 	}
 	for _, name := range []string{"kubeconfig", "namespace", "webhook-port", "leader-elect"} {
 		if !strings.Contains(usage.String(), "-"+name) {

@@ -1,6 +1,7 @@
 package aci
 
 import (
+	"cmp"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"k8s.io/utils/clock"
 
 	"github.com/autoburst/autoburst/policy/burstable"
@@ -96,6 +98,9 @@ type Config struct {
 	// ClusterUID and NodeName are the owner of every group this provider makes,
 	// and the only one whose groups it lists, reads or deletes.
 	ClusterUID, NodeName string
+
+	// Version of the agent, for the User-Agent of its calls; optional.
+	Version string
 
 	// SettleTime is how long after a create whose answer was lost the absence
 	// of the group proves nothing, so that it is not created again: a second
@@ -277,6 +282,11 @@ func validateHTTPS(endpoint string) error {
 		return errors.New("must be https://host, without credentials or query")
 	}
 	return nil
+}
+
+// telemetry tells Azure who calls. The SDK cuts it at 24 characters.
+func (c *Config) telemetry() policy.TelemetryOptions {
+	return policy.TelemetryOptions{ApplicationID: "autoburst/" + cmp.Or(c.Version, "dev")}
 }
 
 func isZeroCloud(c cloud.Configuration) bool {

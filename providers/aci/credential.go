@@ -35,7 +35,7 @@ func newCredentialSource(config *Config, client *http.Client) credentialSource {
 	options := azcore.ClientOptions{
 		Cloud:     config.Cloud,
 		Retry:     noRetries,
-		Telemetry: policy.TelemetryOptions{ApplicationID: "autoburst"},
+		Telemetry: config.telemetry(),
 		Transport: authorityTransport{client},
 	}
 	private := isPrivateAuthority(config.Cloud.ActiveDirectoryAuthorityHost)

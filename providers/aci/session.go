@@ -81,7 +81,7 @@ func newSessions(config *Config, client *http.Client, account *quota.Account, da
 			ClientOptions: azcore.ClientOptions{
 				Cloud:     config.Cloud,
 				Retry:     noRetries,
-				Telemetry: policy.TelemetryOptions{ApplicationID: "autoburst"},
+				Telemetry: config.telemetry(),
 				Transport: managerTransport{client, account, dates},
 			},
 			// Registering needs a right on the whole subscription and minutes of

@@ -1,6 +1,7 @@
 package eci
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -41,6 +42,7 @@ const (
 // call gets its own, and all share one transport.
 type client struct {
 	region, endpoint string
+	version          string
 	timeout          time.Duration
 	credentials      CredentialSource
 	refused          func(Credentials)
@@ -52,7 +54,7 @@ type client struct {
 
 func newClient(cfg *Config, account *quota.Account) *client {
 	c := &client{
-		quota: account, region: cfg.Region, endpoint: cfg.Endpoint,
+		quota: account, region: cfg.Region, endpoint: cfg.Endpoint, version: cmp.Or(cfg.Version, "dev"),
 		timeout: cfg.Timeout, credentials: cfg.Credentials, refused: cfg.Refused,
 		transport: &http.Transport{
 			Proxy:                 http.ProxyFromEnvironment,
@@ -182,6 +184,7 @@ func (c *client) core(key Credentials, trip http.RoundTripper) (*sdk.Client, err
 	// The transport knows proxies. The SDK would compile NO_PROXY as a regular
 	// expression and fail on some of its valid forms.
 	core.SetNoProxy("localhost")
+	core.AppendUserAgent("autoburst", c.version)
 	core.SetCloseTrace(true) // a global tracer would be handed whole URLs
 	return core, nil
 }

@@ -34,6 +34,9 @@ type Config struct {
 	// bears as tags. At most 128 characters each. Required.
 	ClusterUID, NodeName string
 
+	// Version of the agent, for the User-Agent of its calls; optional.
+	Version string
+
 	// AccountID is the Alibaba Cloud account, by which agents that share its
 	// request quotas find each other. Empty is the ID of the access key. It is
 	// needed only where such agents have different keys.

@@ -57,13 +57,13 @@ func (c *Config) checkPodSettings() error {
 	var errs []error
 	// What the operator chooses needs nobody's leave: it is not judged as a pod's.
 	own := burstable.Capabilities{ECI: &burstable.ECINode{BandwidthInBytes: c.BandwidthInBytes}}
-	if _, wrong := burstable.ECI(c.PodAnnotations, &own); len(wrong) > 0 {
-		for _, r := range wrong {
-			errs = append(errs, fmt.Errorf("PodAnnotations (ECI_POD_ANNOTATIONS): %s", r))
-		}
+	_, wrong := burstable.ECI(c.PodAnnotations, &own)
+	for _, r := range wrong {
+		errs = append(errs, fmt.Errorf("PodAnnotations (ECI_POD_ANNOTATIONS): %s", r))
 	}
 	for _, key := range slices.Sorted(maps.Keys(c.PodAnnotations)) {
-		if !burstable.IsECIAnnotation(key) {
+		told := slices.ContainsFunc(wrong, func(r burstable.Refusal) bool { return strings.Contains(r.Field, key) })
+		if !told && !burstable.IsECIAnnotation(key) {
 			errs = append(errs, fmt.Errorf("PodAnnotations (ECI_POD_ANNOTATIONS): %s is no annotation that ECI reads", key))
 		}
 	}

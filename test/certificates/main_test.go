@@ -15,6 +15,7 @@ import (
 	"github.com/autoburst/autoburst/test/cloud/sim"
 	"github.com/autoburst/autoburst/test/cluster"
 	"github.com/autoburst/autoburst/test/playground"
+	"github.com/autoburst/autoburst/test/rights"
 )
 
 var (
@@ -49,7 +50,7 @@ func run(m *testing.M) int {
 	system, err = playground.Start(ctx, playground.Options{
 		Progress: os.Stderr, Race: raceEnabled, Controllers: -1, WithoutAgents: true,
 		Cloud:   sim.Config{Timing: sim.DefaultTiming().Scaled(0.05), HostCommands: true},
-		Cluster: cluster.Options{APIServerArgs: []string{"--kubelet-certificate-authority=" + known}},
+		Cluster: cluster.Options{APIServerArgs: []string{"--kubelet-certificate-authority=" + known}, AuditPolicy: rights.Policy},
 	})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "certificates: starting the system:", err)
@@ -62,9 +63,11 @@ func run(m *testing.M) int {
 			code = 1
 		}
 	}
-	if err := checkLogs(); err != nil {
-		fmt.Fprintln(os.Stderr, "certificates:", err)
-		code = 1
+	for _, check := range []func() error{checkLogs, checkRights} {
+		if err := check(); err != nil {
+			fmt.Fprintln(os.Stderr, "certificates:", err)
+			code = 1
+		}
 	}
 	if code != 0 {
 		system.KeepLogs()
@@ -96,6 +99,16 @@ func checkLogs() error {
 		}
 	}
 	return nil
+}
+
+// checkRights compares what the programs asked the API server for with what the
+// chart lets them ask for. Of the rights that no request needed, those count that are
+// for certificates.
+func checkRights() error {
+	return rights.Check(system.AuditLog(), playground.Namespace, rights.Whole(), func(r rights.Right) bool {
+		return r.Group == "cert-manager.io" || r.Group == "certificates.k8s.io" || r.Resource == "mutatingwebhookconfigurations" ||
+			r.Resource == "secrets" && r.Bound == playground.Namespace
+	})
 }
 
 func mustEventually(t *testing.T, timeout time.Duration, what string, condition func(context.Context) (bool, error)) {

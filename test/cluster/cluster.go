@@ -41,6 +41,9 @@ type Options struct {
 	// APIServerArgs, ControllerManagerArgs and SchedulerArgs are appended to the
 	// programs' flags.
 	APIServerArgs, ControllerManagerArgs, SchedulerArgs []string
+	// AuditPolicy says which requests the API server writes to AuditLog. Nil means
+	// none.
+	AuditPolicy []byte
 }
 
 // Cluster is a running control plane.
@@ -130,6 +133,13 @@ func Start(ctx context.Context, o Options) (_ *Cluster, err error) {
 		"--requestheader-extra-headers-prefix=X-Remote-Extra-",
 		"--proxy-client-cert-file=" + c.path("front-proxy-client.crt"), "--proxy-client-key-file=" + c.path("front-proxy-client.key"),
 	}, o.APIServerArgs...)
+	if o.AuditPolicy != nil {
+		if err := os.WriteFile(c.path("audit.yaml"), o.AuditPolicy, 0o600); err != nil {
+			return nil, err
+		}
+		c.apiServerArgs = append(c.apiServerArgs, "--audit-policy-file="+c.path("audit.yaml"),
+			"--audit-log-path="+c.AuditLog(), "--audit-log-maxsize=4096") // MB; beyond it begins another file
+	}
 	if err := c.run(apiServer, c.apiServerArgs...); err != nil {
 		return nil, err
 	}
@@ -206,6 +216,9 @@ func (c *Cluster) path(name string) string { return filepath.Join(c.Dir, name) }
 // CAFile is the cluster's certificate authority; the API server's client
 // certificate towards kubelets is signed by it too.
 func (c *Cluster) CAFile() string { return c.path("ca.crt") }
+
+// AuditLog is where the API server writes what Options.AuditPolicy tells it to.
+func (c *Cluster) AuditLog() string { return c.path("audit.log") }
 
 // Server is the URL of the API server.
 func (c *Cluster) Server() string { return c.server }

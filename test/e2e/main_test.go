@@ -20,6 +20,7 @@ import (
 	"github.com/autoburst/autoburst/test/cloud/sim"
 	"github.com/autoburst/autoburst/test/cluster"
 	"github.com/autoburst/autoburst/test/playground"
+	"github.com/autoburst/autoburst/test/rights"
 )
 
 const (
@@ -46,7 +47,10 @@ func run(m *testing.M) int {
 		Local:    playground.LocalNodes{Count: 3, CPU: "8", Memory: "32Gi", Pods: 40},
 		Cloud:    sim.Config{Timing: sim.DefaultTiming().Scaled(0.05), HostCommands: true},
 		Race:     raceEnabled,
-		Cluster:  cluster.Options{ControllerManagerArgs: []string{"--horizontal-pod-autoscaler-sync-period=2s"}},
+		Cluster: cluster.Options{
+			ControllerManagerArgs: []string{"--horizontal-pod-autoscaler-sync-period=2s"},
+			AuditPolicy:           rights.Policy,
+		},
 	})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e: starting the system:", err)
@@ -54,7 +58,7 @@ func run(m *testing.M) int {
 	}
 	code := m.Run()
 	if code == 0 {
-		for _, check := range []func(context.Context) error{checkLogs, checkUninstall} {
+		for _, check := range []func(context.Context) error{checkLogs, checkRights, checkUninstall} {
 			if err := check(ctx); err != nil {
 				fmt.Fprintln(os.Stderr, "e2e:", err)
 				code = 1
@@ -97,6 +101,12 @@ func checkLogs(context.Context) error {
 		}
 	}
 	return nil
+}
+
+// checkRights compares what the programs asked the API server for with what the
+// chart lets them ask for.
+func checkRights(context.Context) error {
+	return rights.Check(system.AuditLog(), playground.Namespace, rights.Whole(), func(rights.Right) bool { return true })
 }
 
 // checkUninstall ends the run as an operator would: nothing of the release may

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -91,8 +92,13 @@ func TestRepatriationHonoursDisruptionBudgets(t *testing.T) {
 	if after := bursting(t, ns); !maps.Equal(before, after) {
 		t.Errorf("pods that a disruption budget guards: %v before, %v after", before, after)
 	}
+	// Events of the same refusal are one that counts.
+	eventually(t, 90*time.Second, "the next refusal is counted", func(ctx context.Context) (bool, error) {
+		list, err := client().EventsV1().Events(ns).List(ctx, metav1.ListOptions{FieldSelector: "reason=RepatriationRefused"})
+		return err == nil && slices.ContainsFunc(list.Items, func(e eventsv1.Event) bool { return e.Series != nil && e.Series.Count > 1 }), err
+	})
 	kubectl(t, "", "--namespace="+ns, "delete", "poddisruptionbudget", "all")
-	mustEventually(t, time.Minute, "both pods run on the local node", func(context.Context) (bool, error) {
+	mustEventually(t, 2*time.Minute, "both pods run on the local node", func(context.Context) (bool, error) {
 		n := 0
 		for _, p := range pods(t, ns) {
 			if p.DeletionTimestamp == nil && onNode("spare")(&p) {

@@ -16,7 +16,9 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/autoburst/autoburst/test/cloud/sim"
+	"github.com/autoburst/autoburst/test/cluster"
 	"github.com/autoburst/autoburst/test/playground"
+	"github.com/autoburst/autoburst/test/rights"
 )
 
 const byPolicy = "admission=MutatingAdmissionPolicy"
@@ -38,6 +40,7 @@ func run(m *testing.M) int {
 		Cloud:    sim.Config{Timing: sim.DefaultTiming().Scaled(0.05)},
 		Race:     raceEnabled,
 		Set:      []string{byPolicy},
+		Cluster:  cluster.Options{AuditPolicy: rights.Policy},
 	})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "mutating: starting the system:", err)
@@ -67,6 +70,18 @@ func checkLogs(t testing.TB) {
 				t.Errorf("%s says %q: …%s", c.Process.Name, bad, log[max(0, i-200):min(len(log), i+400)])
 			}
 		}
+	}
+}
+
+// checkRights compares what the programs have asked the API server for with what
+// the chart lets them ask for. Of the rights that no request needed, those count
+// that are for this mode only. It comes before the Roles change, too.
+func checkRights(t testing.TB) {
+	t.Helper()
+	if err := rights.Check(system.AuditLog(), playground.Namespace, true, func(r rights.Right) bool {
+		return r.Resource == "burstadmissions" || r.Resource == "mutatingadmissionpolicies"
+	}); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -26,6 +26,7 @@ func TestUpgradeAndUninstall(t *testing.T) {
 		})
 	}
 	admitted(t)
+	checkRights(t)
 
 	reinstall(t, "admission=Webhook")
 	present(t, "mutatingwebhookconfigurations")

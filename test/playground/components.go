@@ -97,39 +97,41 @@ func (p *Playground) deployment(ctx context.Context, match func(appsv1.Deploymen
 	return nil, fmt.Errorf("the chart made no such Deployment, only %v", names)
 }
 
-// start runs the program of a Deployment as a kubelet would run its first
-// container: with its arguments and environment, and the token of its
-// ServiceAccount, through a tap unless it is nil. Extra arguments and variables
-// come last and win.
+// start runs the program of a Deployment, see command. Extra arguments and
+// variables come last and win.
 func (p *Playground) start(ctx context.Context, d *appsv1.Deployment, tap *cluster.Tap, name, binary string, extraArgs, extraEnv []string) (*cluster.Process, error) {
-	spec := d.Spec.Template.Spec
-	kubeconfig, err := p.ServiceAccountKubeconfig(ctx, Namespace, spec.ServiceAccountName)
+	args, env, err := p.command(ctx, d, tap, name)
 	if err != nil {
 		return nil, err
 	}
+	return cluster.StartProcess(p.Dir, name, append(env, extraEnv...), binary, append(args, extraArgs...)...)
+}
+
+// command is how a kubelet would run the first container of a Deployment: with its
+// arguments and environment, and the token of its ServiceAccount, through a tap
+// unless it is nil.
+func (p *Playground) command(ctx context.Context, d *appsv1.Deployment, tap *cluster.Tap, name string) (args, env []string, err error) {
+	spec := d.Spec.Template.Spec
+	kubeconfig, err := p.ServiceAccountKubeconfig(ctx, Namespace, spec.ServiceAccountName)
+	if err != nil {
+		return nil, nil, err
+	}
 	if tap != nil {
 		if kubeconfig, err = tap.Kubeconfig(kubeconfig); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	env, err := p.environment(ctx, spec.Containers[0])
-	if err != nil {
-		return nil, fmt.Errorf("environment of Deployment %s: %w", d.Name, err)
+	if env, err = p.environment(ctx, spec.Containers[0]); err != nil {
+		return nil, nil, fmt.Errorf("environment of Deployment %s: %w", d.Name, err)
 	}
 	if env, err = p.projectTokens(ctx, spec, name, env); err != nil {
-		return nil, fmt.Errorf("volumes of Deployment %s: %w", d.Name, err)
+		return nil, nil, fmt.Errorf("volumes of Deployment %s: %w", d.Name, err)
 	}
-	var args []string
 	for _, a := range spec.Containers[0].Args {
 		// The only variable that the chart's arguments refer to.
 		args = append(args, strings.ReplaceAll(a, "$(POD_NAMESPACE)", Namespace))
 	}
-	args = append(args, "--kubeconfig="+kubeconfig)
-	process, err := cluster.StartProcess(p.Dir, name, append(env, extraEnv...), binary, append(args, extraArgs...)...)
-	if err != nil {
-		return nil, err
-	}
-	return process, nil
+	return append(args, "--kubeconfig="+kubeconfig), env, nil
 }
 
 func (p *Playground) environment(ctx context.Context, c corev1.Container) ([]string, error) {
