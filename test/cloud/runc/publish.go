@@ -29,7 +29,7 @@ func publish(address string, ports []int, dial func(context.Context, int) (net.C
 	for _, port := range ports {
 		l, err := net.Listen("tcp4", net.JoinHostPort(address, strconv.Itoa(port)))
 		if err != nil {
-			p.close()
+			_ = p.close()
 			return nil, fmt.Errorf("publishing port %d: %w", port, err)
 		}
 		p.listeners = append(p.listeners, l)

@@ -23,11 +23,12 @@ import (
 // until it is killed.
 const victim = "AUTOBURST_TEST_VICTIM"
 
+// cache is where programs are unpacked.
 const cache = "../../../.cache/debian"
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(victim); dir != "" {
-		fmt.Println(beKilled(dir))
+		fmt.Fprintln(os.Stderr, beKilled(dir))
 		os.Exit(1)
 	}
 	goleak.VerifyTestMain(m)
@@ -50,7 +51,7 @@ func beKilled(dir string) error {
 	if _, err := s.Start(shell("sleep 601 & sleep 602")); err != nil {
 		return err
 	}
-	fmt.Println("running", r.dir, r.group)
+	fmt.Fprintln(os.Stdout, "running", r.dir, r.group)
 	select {}
 }
 
@@ -397,7 +398,8 @@ func TestPorts(t *testing.T) {
 		}
 		return err
 	})
-	if _, err := client.Get("http://127.77.0.3:81/"); err == nil {
+	if resp, err := client.Get("http://127.77.0.3:81/"); err == nil {
+		resp.Body.Close()
 		t.Error("a port at which nobody listens answers")
 	}
 	if _, err := s.runtime.Sandbox(m); err == nil || !strings.Contains(err.Error(), "publishing port 80") {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -58,10 +59,7 @@ func (g *Group) action(c *container, a Action) func(context.Context) error {
 	case len(a.Exec) > 0:
 		cmd, err := c.process.command(a.Exec)
 		if err != nil {
-			if contained {
-				return func(context.Context) error { return err }
-			}
-			return nil
+			return nil // not one of the harmless programs
 		}
 		return func(ctx context.Context) error { return runToEnd(ctx, cmd) }
 	case contained && a.HTTP != nil:
@@ -86,7 +84,7 @@ func (g *Group) background(timeout time.Duration, do func(context.Context) error
 		defer g.fleet.wg.Done()
 		ctx, cancel := g.fleet.context(timeout)
 		err := do(ctx)
-		if ctx.Err() == context.DeadlineExceeded {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			err = fmt.Errorf("timed out after %s", timeout)
 		}
 		cancel()
