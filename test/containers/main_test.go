@@ -69,6 +69,8 @@ func start() error {
 	timing := sim.DefaultTiming().Scaled(0.05)
 	system, err = playground.Start(ctx, playground.Options{
 		Progress: os.Stderr, Controllers: -1, Race: raceEnabled,
+		// Where pods have addresses of this machine, at which they can be reached.
+		Set:   []string{"virtualNodes[0].eci.allowedVSwitches={" + playground.ECILoopbackVSwitch + "}"},
 		Cloud: sim.Config{Timing: timing, Containers: runtime},
 	})
 	if err != nil {
