@@ -12,21 +12,23 @@ export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 
 TOOL    := go tool -modfile=tools.mod
 GOFLAGS_BUILD := -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 # Tests of the whole system build and run programs that the go command does not
-# know they depend on, so their results are never taken from its cache.
-SYSTEM_TESTS := ./test/cluster/... ./test/e2e/... ./test/imports/... ./test/rights/... ./test/startup/...
-# These start systems of their own, one after another, and wait until the others
-# are gone.
-OTHER_SYSTEM_TESTS := ./test/bench/foreign/... \
+# know they depend on, so their results are never taken from its cache. Each package
+# starts a system of its own; two run side by side, the longest first.
+SYSTEM_TESTS := ./test/e2e/... \
+	./test/faults/... \
 	./test/certificates/... \
 	./test/chart/... \
 	./test/cli/... \
+	./test/cluster/... \
 	./test/containers/... \
 	./test/demo/... \
 	./test/docs/... \
-	./test/mutating/... \
-	./test/observe
-# So do the scenarios of faults.
-FAULT_TESTS := ./test/faults/...
+	./test/imports/... \
+	./test/observe/... \
+	./test/rights/... \
+	./test/startup/...
+# These compare speeds, and wait until the others are gone.
+OTHER_SYSTEM_TESTS := ./test/bench/foreign/... ./test/mutating/...
 # So does chaos. CI takes the same plan each time; `make chaos` draws another.
 CHAOS_TESTS := ./test/chaos/...
 # This compares with Kubernetes' own code, in a module of its own. The flags are those
@@ -38,7 +40,7 @@ CHAOS_SEED ?= 1
 ROUNDS ?= 200
 SEED   ?= 0
 FIRST  ?= 0
-UNIT_TESTS = $(filter-out $(shell go list $(SYSTEM_TESTS) $(OTHER_SYSTEM_TESTS) $(FAULT_TESTS) $(CHAOS_TESTS)),$(shell go list ./...))
+UNIT_TESTS = $(filter-out $(shell go list $(SYSTEM_TESTS) $(OTHER_SYSTEM_TESTS) $(CHAOS_TESTS)),$(shell go list ./...))
 
 .PHONY: help
 help: ## Show this list
@@ -67,9 +69,8 @@ test: control-plane ## Unit, integration and end-to-end tests, with the race det
 	$(UPSTREAM) vet -trimpath ./... && go test -trimpath -timeout 10m ./...
 	$(HELM) vet ./... && go test -count=1 -timeout 10m ./... && go tool helm-unittest ../../charts/autoburst
 	go -C build test -count=1 -timeout 15m ./...
-	go test -race -timeout 45m -count=1 $(SYSTEM_TESTS)
+	go test -race -timeout 60m -count=1 -p 2 $(SYSTEM_TESTS)
 	go test -race -timeout 15m -count=1 -p 1 $(OTHER_SYSTEM_TESTS)
-	go test -race -timeout 15m -count=1 $(FAULT_TESTS)
 	go test -race -timeout 15m -count=1 $(CHAOS_TESTS) -rounds 200 -seed $(CHAOS_SEED)
 
 .PHONY: chaos
