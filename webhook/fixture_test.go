@@ -102,8 +102,8 @@ func register(t testing.TB, o Options) (hooks, *prometheus.Registry) {
 	if o.Pods == nil {
 		o.Pods = pendingPods{}
 	}
-	if o.ReleaseNamespace == "" {
-		o.ReleaseNamespace = "autoburst"
+	if o.Excluded == nil {
+		o.Excluded = []string{"autoburst"}
 	}
 	h := hooks{}
 	if err := Register(h, o); err != nil {

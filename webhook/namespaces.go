@@ -22,15 +22,6 @@ type namespaceHook struct {
 	excluded map[string]bool
 }
 
-// excludedNamespaces are never served.
-func excludedNamespaces(release string) map[string]bool {
-	excluded := map[string]bool{metav1.NamespaceSystem: true, "kube-node-lease": true}
-	if release != "" {
-		excluded[release] = true
-	}
-	return excluded
-}
-
 func (h *namespaceHook) mutate(_ context.Context, req *admissionv1.AdmissionRequest) (outcome, error) {
 	if req.Resource != namespaceResource || req.Kind != namespaceKind || req.SubResource != "" ||
 		(req.Operation != admissionv1.Create && req.Operation != admissionv1.Update) {

@@ -63,9 +63,9 @@ type Options struct {
 	// Shares let pods be granted under limits; without them the controller grants
 	// such pods late.
 	Shares Shares
-	// ReleaseNamespace is the namespace that Autoburst itself runs in. It is never
-	// served, and neither are kube-system and kube-node-lease.
-	ReleaseNamespace string
+	// Excluded are namespaces that are never served, beside those of Kubernetes; the
+	// one that Autoburst itself runs in belongs here.
+	Excluded []string
 	// Registerer gets the metrics of this package. Required.
 	Registerer prometheus.Registerer
 	// Tracer makes a span of every request. Nil traces nothing and costs nothing.
@@ -106,7 +106,7 @@ func Register(server Server, o Options) error {
 
 	pods := &podHook{snapshots: o.Snapshots, evaluate: policy.Evaluate, inject: policy.Inject, shares: o.Shares}
 	server.Register(PodsPath, newHandler(hookPods, pods.mutate, o, m))
-	namespaces := &namespaceHook{excluded: excludedNamespaces(o.ReleaseNamespace)}
+	namespaces := &namespaceHook{excluded: policy.ExcludedNamespaces(o.Excluded...)}
 	server.Register(NamespacesPath, newHandler(hookNamespaces, namespaces.mutate, o, m))
 	bindings := &bindingHook{snapshots: o.Snapshots, pods: o.Pods, clock: o.Clock, stamp: policy.Stamp}
 	server.Register(BindingsPath, newHandler(hookBindings, bindings.mutate, o, m))

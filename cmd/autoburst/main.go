@@ -102,7 +102,7 @@ func serve(ctx context.Context, o options, logger logr.Logger) error {
 		return fmt.Errorf("registering metrics: %w", err)
 	}
 	view := store.New(store.Options{
-		Excluded: []string{o.namespace}, AdmissionByPolicy: o.admission == admissionPolicy, Logger: logger.WithName("store"),
+		Excluded: o.excluded(), AdmissionByPolicy: o.admission == admissionPolicy, Logger: logger.WithName("store"),
 	})
 	if err := view.Attach(ctx, mgr.GetCache()); err != nil {
 		return err

@@ -111,7 +111,7 @@ func attachLease(ctx context.Context, mgr manager.Manager, cfg *rest.Config, o o
 // serveWebhook makes a replica answer the webhook, and ready only once it can.
 func serveWebhook(mgr manager.Manager, o options, logger logr.Logger, tracer trace.Tracer, view *store.Store, serving certificate, held *shares.Replica) error {
 	if err := webhook.Register(mgr.GetWebhookServer(), webhook.Options{
-		Snapshots: view, Pods: view, Shares: held, ReleaseNamespace: o.namespace, Registerer: metrics.Registry, Logger: logger.WithName("webhook"), Tracer: tracer,
+		Snapshots: view, Pods: view, Shares: held, Excluded: o.excluded(), Registerer: metrics.Registry, Logger: logger.WithName("webhook"), Tracer: tracer,
 	}); err != nil {
 		return err
 	}

@@ -31,7 +31,9 @@ const (
 type options struct {
 	kubeconfig string
 	namespace  string
-	version    bool
+	// excludedNamespaces are never touched, beside those of Kubernetes and of the release.
+	excludedNamespaces []string
+	version            bool
 
 	// admission is who admits pods: admissionWebhook or admissionPolicy.
 	admission string
@@ -78,6 +80,8 @@ func parseOptions(args []string, getenv func(string) string, usage io.Writer) (o
 		"`file` that tells where the API server is; in a cluster, the pod's own ServiceAccount by default (KUBECONFIG)")
 	g.StringVar(&o.namespace, "namespace", getenv("POD_NAMESPACE"),
 		"`namespace` of the release: it holds the lease and the CA Secret, and its pods never burst (POD_NAMESPACE)")
+	g.StringSliceVar(&o.excludedNamespaces, "excluded-namespaces", nil,
+		"`namespaces` that are never touched, beside kube-system, kube-node-lease and that of the release, separated by commas")
 	g.StringVar(&o.replica, "replica-name", cmp.Or(getenv("POD_NAME"), "autoburst"),
 		"`name` of this replica, by which its shares of limits are known (POD_NAME)")
 	g.BoolVar(&o.leaderElect, "leader-elect", true,
@@ -138,12 +142,22 @@ func parseOptions(args []string, getenv func(string) string, usage io.Writer) (o
 	return o, nil
 }
 
+// excluded are the namespaces that are never touched, beside those of Kubernetes.
+func (o *options) excluded() []string {
+	return append([]string{o.namespace}, o.excludedNamespaces...)
+}
+
 // check validates the settings and works out what follows from them. Its error
 // names every one that is wrong, one to a line.
 func (o *options) check() error {
 	var errs []error
 	if problems := validation.IsDNS1123Label(o.namespace); len(problems) > 0 {
 		errs = append(errs, fmt.Errorf("--namespace (POD_NAMESPACE) is %q: set it to the namespace of the release; %s", o.namespace, problems[0]))
+	}
+	for _, name := range o.excludedNamespaces {
+		if problems := validation.IsDNS1123Label(name); len(problems) > 0 {
+			errs = append(errs, fmt.Errorf("--excluded-namespaces has %q: write names of namespaces, separated by commas; %s", name, problems[0]))
+		}
 	}
 	if o.admission != admissionWebhook && o.admission != admissionPolicy {
 		errs = append(errs, fmt.Errorf("--admission is %q: choose %s or %s", o.admission, admissionWebhook, admissionPolicy))

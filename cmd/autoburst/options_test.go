@@ -31,6 +31,7 @@ func TestBadOptions(t *testing.T) {
 		"not a number":       {[]string{"--webhook-port=https"}, "webhook-port"},
 		"port out of range":  {[]string{"--webhook-port=70000"}, "--webhook-port is 70000"},
 		"namespace":          {[]string{"--namespace=A_B"}, "--namespace"},
+		"excluded namespace": {[]string{"--excluded-namespaces=a,B_"}, "--excluded-namespaces has \"B_\""},
 		"no namespace":       {[]string{"--namespace="}, "--namespace"},
 		"tracing endpoint":   {[]string{"--tracing-endpoint=collector:4318"}, "--tracing-endpoint"},
 		"password in it":     {[]string{"--tracing-endpoint=http://user:secret@collector"}, "--tracing-endpoint"},

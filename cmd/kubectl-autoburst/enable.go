@@ -127,8 +127,8 @@ func (o *annotateOptions) run(ctx context.Context, namespace string) error {
 	if err != nil {
 		return err
 	}
-	if o.mode != "" && policy.ExcludedNamespaces(r.Namespace)[namespace] {
-		return usagef("namespace %s is never touched: pods of Kubernetes and of Autoburst do not burst; choose another", namespace)
+	if o.mode != "" && policy.ExcludedNamespaces(r.Excluded()...)[namespace] {
+		return usagef("namespace %s is never touched: pods of Kubernetes, of Autoburst and of webhook.excludedNamespaces do not burst; choose another", namespace)
 	}
 	if n.DeletionTimestamp != nil {
 		return fmt.Errorf("namespace %s is being deleted; it has no use for an annotation", namespace)

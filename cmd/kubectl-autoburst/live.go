@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -67,6 +68,7 @@ var getters = func() map[string]getter {
 // world reads the namespaces of the pods, the policies that might select them,
 // and the virtual nodes.
 func (c *apiServer) world(ctx context.Context, subjects []subject, r release) (world, error) {
+	w := &liveWorld{apiServer: c, namespace: r.namespace}
 	o := policy.Objects{Excluded: []string{r.namespace}}
 	for _, s := range subjects {
 		name := s.pod.Namespace
@@ -89,7 +91,6 @@ func (c *apiServer) world(ctx context.Context, subjects []subject, r release) (w
 		return nil, err
 	}
 	o.ClusterPolicies = appendPointers(nil, cluster)
-	w := &liveWorld{apiServer: c, namespace: r.namespace}
 	var admissions v1alpha1.BurstAdmissionList
 	err = c.Policies.Get().Resource("burstadmissions").Do(ctx).Into(&admissions)
 	switch {
@@ -105,6 +106,15 @@ func (c *apiServer) world(ctx context.Context, subjects []subject, r release) (w
 	}
 	o.Nodes = appendPointers(nil, virtual)
 
+	found, err := c.Find(ctx, r.namespace)
+	switch {
+	case err == nil:
+		o.Excluded = found.Excluded()
+	case apierrors.IsForbidden(err):
+		w.notes = append(w.notes, "You may not read the Deployment of the controller, which names the namespaces that are never touched; none are taken to be, beside those of Kubernetes and of Autoburst.")
+	case !errors.Is(err, installation.ErrNotInstalled):
+		return nil, err
+	}
 	o.Switch, err = c.Kube.CoreV1().ConfigMaps(r.namespace).Get(ctx, r.switchName, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):

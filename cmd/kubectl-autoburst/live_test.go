@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -31,6 +32,9 @@ type server struct {
 	stopped string
 	// admissions is how many BurstAdmissions there are.
 	admissions int
+	// excluded is what the controller's argument names as never touched; without, there is
+	// no controller.
+	excluded string
 	// leader is the holder of the controllers' Lease.
 	leader string
 	// events are those of any pod.
@@ -130,6 +134,17 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		items("BurstAdmission", "autoburst.io/v1alpha1", make([]v1alpha1.BurstAdmission, s.admissions))
 	case strings.HasSuffix(r.URL.Path, "/burstpolicies"):
 		items("BurstPolicy", "autoburst.io/v1alpha1", s.files.Policies)
+	case len(parts) == 6 && parts[5] == "deployments":
+		list := []appsv1.Deployment{}
+		if s.excluded != "" {
+			list = append(list, appsv1.Deployment{
+				ObjectMeta: metav1.ObjectMeta{Namespace: parts[4], Name: "autoburst", Labels: map[string]string{"app.kubernetes.io/component": "controller"}},
+				Spec: appsv1.DeploymentSpec{Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{
+					Containers: []corev1.Container{{Args: []string{"--excluded-namespaces=" + s.excluded}}},
+				}}},
+			})
+		}
+		items("Deployment", "apps/v1", list)
 	case len(parts) == 6 && parts[4] == "configmaps":
 		answer("ConfigMap", "v1", corev1.ConfigMap{Data: map[string]string{policy.SwitchKey: s.stopped}})
 	case len(parts) == 7 && parts[5] == "leases":
@@ -168,6 +183,7 @@ const (
 	getCluster   = "GET /apis/autoburst.io/v1alpha1/clusterburstpolicies"
 	getAdmission = "GET /apis/autoburst.io/v1alpha1/burstadmissions"
 	getVirtual   = "GET /api/v1/nodes type=virtual-kubelet"
+	getRelease   = "GET /apis/apps/v1/namespaces/autoburst-system/deployments app.kubernetes.io/part-of=autoburst"
 	getSwitch    = "GET /api/v1/namespaces/autoburst-system/configmaps/autoburst-switch"
 	getLocal     = "GET /api/v1/nodes type!=virtual-kubelet"
 )
@@ -187,18 +203,18 @@ func TestExplainLive(t *testing.T) {
 	}{
 		"stays local whatever the nodes are": {
 			pods: "testdata/explain/never.yaml", args: []string{"pod/payments"},
-			requests: []string{"GET /api/v1/namespaces/shop/pods/payments", getShop, getPolicies, getCluster, getAdmission, getVirtual, getSwitch},
+			requests: []string{"GET /api/v1/namespaces/shop/pods/payments", getShop, getPolicies, getCluster, getAdmission, getVirtual, getRelease, getSwitch},
 			want:     []string{"StayLocal: ModeNever"},
 		},
 		"local nodes matter for a grant at admission": {
 			args:     []string{"-f", "testdata/explain/granted.yaml"},
-			requests: []string{getShop, getPolicies, getCluster, getAdmission, getVirtual, getSwitch, getLocal},
+			requests: []string{getShop, getPolicies, getCluster, getAdmission, getVirtual, getRelease, getSwitch, getLocal},
 			want:     []string{"Grant: LocalFirst", "The affinity of other pods is not read here"},
 		},
 		"unschedulable, and fits a local node": {
 			pods: "testdata/explain/late.yaml", args: []string{"po/small"},
 			requests: []string{
-				"GET /api/v1/namespaces/shop/pods/small", getShop, getPolicies, getCluster, getAdmission, getVirtual, getSwitch,
+				"GET /api/v1/namespaces/shop/pods/small", getShop, getPolicies, getCluster, getAdmission, getVirtual, getRelease, getSwitch,
 				podsOf("virtual-aci"), podsOf("virtual-eci"), getLocal, podsOf("local-1"),
 			},
 			want: []string{"Wait: AfterPending", "Wait: FitsLocally"},
@@ -206,7 +222,7 @@ func TestExplainLive(t *testing.T) {
 		"unschedulable, and fits none": {
 			pods: "testdata/explain/late.yaml", args: []string{"pods/large"},
 			requests: []string{
-				"GET /api/v1/namespaces/shop/pods/large", getShop, getPolicies, getCluster, getAdmission, getVirtual, getSwitch,
+				"GET /api/v1/namespaces/shop/pods/large", getShop, getPolicies, getCluster, getAdmission, getVirtual, getRelease, getSwitch,
 				podsOf("virtual-aci"), podsOf("virtual-eci"), getLocal, podsOf("local-1"),
 			},
 			want: []string{"Wait: AfterPending", "Grant: GrantedLate"},
@@ -322,6 +338,23 @@ func TestExplainStopped(t *testing.T) {
 	}
 	s.status["/api/v1/namespaces/autoburst-system/configmaps/autoburst-switch"] = http.StatusForbidden
 	if e := s.explain(t, "pod/web-1"); e.code != exitOK || !strings.Contains(e.out, "Note: You may not read the switch") {
+		t.Errorf("ended with %d: %s%s", e.code, e.out, e.errOut)
+	}
+}
+
+// Namespaces that the installation never touches are known by the controller's argument.
+func TestExplainExcludedNamespace(t *testing.T) {
+	s := newServer(t, "testdata/bound.yaml")
+	s.excluded = "bank,shop"
+	if e := s.explain(t, "pod/web-1"); e.code != exitOK || !strings.Contains(e.out, "Ignore: NamespaceExcluded") {
+		t.Errorf("ended with %d: %s%s", e.code, e.out, e.errOut)
+	}
+	s.excluded = "bank"
+	if e := s.explain(t, "pod/web-1"); e.code != exitOK || strings.Contains(e.out, "NamespaceExcluded") {
+		t.Errorf("ended with %d: %s%s", e.code, e.out, e.errOut)
+	}
+	s.status["/apis/apps/v1/namespaces/autoburst-system/deployments"] = http.StatusForbidden
+	if e := s.explain(t, "pod/web-1"); e.code != exitOK || !strings.Contains(e.out, "Note: You may not read the Deployment of the controller") {
 		t.Errorf("ended with %d: %s%s", e.code, e.out, e.errOut)
 	}
 }

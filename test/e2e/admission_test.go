@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -129,6 +130,35 @@ func TestNeverTouched(t *testing.T) {
 			}
 		})
 	}
+	t.Run("namespace that the operator excludes", func(t *testing.T) {
+		if err := system.CreateNamespace(t.Context(), excludedNamespace, overflow()); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if _, err := system.Kubectl(context.Background(), "", "delete", "namespace", excludedNamespace, "--wait=false"); err != nil {
+				t.Error(err)
+			}
+		})
+		// Larger than any local node, so that it is granted wherever it may be: by the
+		// webhook and, where that does not see it, by the controller.
+		large := barePod("large", podSpec{cpu: "9", extra: preferApart})
+		kubectl(t, large, "--namespace="+excludedNamespace, "apply", "-f", "-")
+		kubectl(t, large, "--namespace="+opted, "apply", "-f", "-")
+		waitPod(t, excludedNamespace, "large", "waits", func(p *corev1.Pod) bool {
+			return slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool { return c.Reason == corev1.PodReasonUnschedulable })
+		})
+		waitPod(t, opted, "large", "is granted", func(p *corev1.Pod) bool { return p.Annotations[grantAnnotation] != "" })
+		if p := pod(t, excludedNamespace, "large"); containsVirtual(p.Spec.Tolerations) || p.Annotations[grantAnnotation] != "" {
+			t.Errorf("the pod was granted: %v, %v", p.Annotations, p.Spec.Tolerations)
+		}
+		n, err := client().CoreV1().Namespaces().Get(t.Context(), excludedNamespace, metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n.Labels["autoburst.io/served"] != "" {
+			t.Error("the namespace is served")
+		}
+	})
 	t.Run("DaemonSet", func(t *testing.T) {
 		kubectl(t, `
 apiVersion: apps/v1

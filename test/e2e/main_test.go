@@ -32,6 +32,9 @@ const (
 // each uses namespaces of its own and leaves the cluster as it found it.
 var system *playground.Playground
 
+// excludedNamespace is one that the operator has taken out.
+const excludedNamespace = "taken-out"
+
 // The local room: three nodes with 16 slots of half a CPU each.
 const slots = 48
 
@@ -47,6 +50,7 @@ func run(m *testing.M) int {
 		Local:    playground.LocalNodes{Count: 3, CPU: "8", Memory: "32Gi", Pods: 40},
 		Cloud:    sim.Config{Timing: sim.DefaultTiming().Scaled(0.05), HostCommands: true},
 		Race:     raceEnabled,
+		Set:      []string{"webhook.excludedNamespaces={" + excludedNamespace + "}"},
 		Cluster: cluster.Options{
 			ControllerManagerArgs: []string{"--horizontal-pod-autoscaler-sync-period=2s"},
 			AuditPolicy:           rights.Policy,

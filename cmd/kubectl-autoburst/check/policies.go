@@ -156,7 +156,7 @@ func (s *session) snapshot(ctx context.Context, namespaces []corev1.Namespace) (
 	if err != nil {
 		return nil, err
 	}
-	o := policy.Objects{AdmissionByPolicy: r.ByPolicy, Excluded: []string{r.Namespace}}
+	o := policy.Objects{AdmissionByPolicy: r.ByPolicy, Excluded: r.Excluded()}
 	o.Namespaces, o.Nodes = pointers(namespaces), pointers(nodes)
 	o.Policies, o.ClusterPolicies = pointers(policies), pointers(clusters)
 	snapshot, _ := policy.NewSnapshot(o)

@@ -123,6 +123,11 @@ func (r *Release) Argument(flag string) string {
 	return value
 }
 
+// Excluded are the namespaces that are never touched, beside those of Kubernetes.
+func (r *Release) Excluded() []string {
+	return append([]string{r.Namespace}, strings.FieldsFunc(r.Argument("excluded-namespaces"), func(c rune) bool { return c == ',' })...)
+}
+
 // Node is the virtual node of the Deployment of an agent.
 func Node(agent *appsv1.Deployment) string { return agent.Labels[v1alpha1.AgentLabel] }
 
