@@ -165,7 +165,7 @@ func (d *drainer) retire(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("scaling Deployment %s/%s to 0: %w", deployment.Namespace, deployment.Name, err)
 		}
-		d.say("Deployment %s/%s is scaled to 0; take the node out of virtualNodes, or the next helm upgrade starts it again", deployment.Namespace, deployment.Name)
+		d.say("Deployment %s/%s is scaled to 0; take the node out of virtualNodes, or bring its agents back by helm upgrade --force-conflicts", deployment.Namespace, deployment.Name)
 	}
 	for {
 		stopped, err := d.agentsStopped(ctx)
