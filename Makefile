@@ -68,7 +68,7 @@ test: control-plane ## Unit, integration and end-to-end tests, with the race det
 	go test -race -timeout 15m $(UNIT_TESTS)
 	$(UPSTREAM) vet -trimpath ./... && go test -trimpath -timeout 10m ./...
 	$(HELM) vet ./... && go test -count=1 -timeout 10m ./... && go tool helm-unittest ../../charts/autoburst
-	go -C build test -count=1 -timeout 15m ./...
+	go -C cmd/release test -count=1 -timeout 15m ./...
 	go test -race -timeout 60m -count=1 -p 2 $(SYSTEM_TESTS)
 	go test -race -timeout 15m -count=1 -p 1 $(OTHER_SYSTEM_TESTS)
 	go test -race -timeout 15m -count=1 $(CHAOS_TESTS) -rounds 200 -seed $(CHAOS_SEED)
@@ -90,8 +90,8 @@ bench: control-plane ## Measure admission, late grants, bursts and the agent on 
 .PHONY: lint
 lint: ## Static checks, import rules and workflow files included
 	$(TOOL) golangci-lint run
-	go -C build vet ./...
-	go -C build/actionlint tool actionlint $(CURDIR)/.github/workflows/*.yaml
+	go -C cmd/release vet ./...
+	go -C cmd/release/actionlint tool actionlint $(CURDIR)/.github/workflows/*.yaml
 
 .PHONY: generate
 generate: ## Deep copies, CRDs, the chart's copy of them, generated docs
@@ -104,7 +104,7 @@ generate: ## Deep copies, CRDs, the chart's copy of them, generated docs
 	go test ./cmd/kubectl-autoburst -run TestReference -count=1 -update
 	$(UPSTREAM) mod tidy
 	$(HELM) mod tidy
-	go -C build mod tidy
+	go -C cmd/release mod tidy
 
 .PHONY: verify
 verify: ## Fail when generated files, go.mod or formatting are not up to date
@@ -127,11 +127,11 @@ chart: ## Lint, test and package the Helm chart into bin/
 
 .PHONY: release
 release: ## Build what a release consists of into bin/dist: VERSION=v0.1.0
-	go -C build run ./release -root .. -out ../bin/dist -version $(VERSION)
+	go -C cmd/release run . -root ../.. -out ../../bin/dist -version $(VERSION)
 
 .PHONY: images
 images: ## Build the images with ko and push them: VERSION=v0.1.0 REGISTRY=ghcr.io/autoburst
-	build/images $(REGISTRY) $(VERSION)
+	cmd/release/images $(REGISTRY) $(VERSION)
 
 .PHONY: control-plane
 control-plane: ## Build the Kubernetes control plane that tests run on (once)

@@ -6,7 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/autoburst/autoburst/metric"
+	"github.com/autoburst/autoburst/policy/metric"
 	"github.com/autoburst/autoburst/policy/v1alpha1"
 	"github.com/autoburst/autoburst/providers"
 	"github.com/autoburst/autoburst/providers/quota"

@@ -3,7 +3,7 @@ package vnode
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/autoburst/autoburst/metric"
+	"github.com/autoburst/autoburst/policy/metric"
 	"github.com/autoburst/autoburst/providers"
 	"github.com/autoburst/autoburst/providers/quota"
 )

@@ -9,9 +9,9 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/autoburst/autoburst/policy/tracing"
 	"github.com/autoburst/autoburst/policy/v1alpha1"
 	"github.com/autoburst/autoburst/providers"
-	"github.com/autoburst/autoburst/tracing"
 )
 
 // traced begins a span in the trace that a pod carries, if it carries one.

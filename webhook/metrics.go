@@ -6,8 +6,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/autoburst/autoburst/metric"
 	"github.com/autoburst/autoburst/policy"
+	"github.com/autoburst/autoburst/policy/metric"
 )
 
 // metrics of the handlers. Labels come from closed lists only: no name of a

@@ -13,8 +13,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/autoburst/autoburst/policy"
+	"github.com/autoburst/autoburst/policy/tracing"
 	"github.com/autoburst/autoburst/policy/v1alpha1"
-	"github.com/autoburst/autoburst/tracing"
 )
 
 // begin starts the span of a request, in the trace of the API server where that sends

@@ -12,7 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 
-	"github.com/autoburst/autoburst/startup"
+	"github.com/autoburst/autoburst/cmd/startup"
 	"github.com/autoburst/autoburst/vnode"
 )
 

@@ -29,12 +29,12 @@ import (
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
-	"github.com/autoburst/autoburst/metric"
+	"github.com/autoburst/autoburst/cmd/startup"
+	"github.com/autoburst/autoburst/policy/metric"
 	"github.com/autoburst/autoburst/providers"
 	"github.com/autoburst/autoburst/providers/aci"
 	"github.com/autoburst/autoburst/providers/eci"
 	"github.com/autoburst/autoburst/providers/quota"
-	"github.com/autoburst/autoburst/startup"
 	"github.com/autoburst/autoburst/vnode"
 )
 

@@ -20,11 +20,11 @@ import (
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"github.com/autoburst/autoburst/cmd/startup"
 	"github.com/autoburst/autoburst/policy/burstable"
+	"github.com/autoburst/autoburst/policy/tracing"
 	"github.com/autoburst/autoburst/policy/v1alpha1"
 	"github.com/autoburst/autoburst/providers/quota"
-	"github.com/autoburst/autoburst/startup"
-	"github.com/autoburst/autoburst/tracing"
 	"github.com/autoburst/autoburst/vnode"
 )
 

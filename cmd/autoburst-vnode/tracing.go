@@ -9,7 +9,7 @@ import (
 	"github.com/virtual-kubelet/virtual-kubelet/trace/opentelemetry"
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/autoburst/autoburst/tracing"
+	"github.com/autoburst/autoburst/policy/tracing"
 )
 
 // lastSpans is how long the last spans have to reach the collector.

@@ -18,10 +18,10 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
-	"github.com/autoburst/autoburst/metric"
+	"github.com/autoburst/autoburst/cmd/startup"
 	"github.com/autoburst/autoburst/policy/controller"
+	"github.com/autoburst/autoburst/policy/metric"
 	"github.com/autoburst/autoburst/policy/store"
-	"github.com/autoburst/autoburst/startup"
 )
 
 // version is set by the linker.

@@ -4,8 +4,8 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/autoburst/autoburst/cmd/startup"
 	"github.com/autoburst/autoburst/policy/v1alpha1"
-	"github.com/autoburst/autoburst/startup"
 )
 
 // needs are what no replica can work without. What it can do some of its work

@@ -15,9 +15,9 @@ import (
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"github.com/autoburst/autoburst/cmd/startup"
 	"github.com/autoburst/autoburst/policy/store"
-	"github.com/autoburst/autoburst/startup"
-	"github.com/autoburst/autoburst/tracing"
+	"github.com/autoburst/autoburst/policy/tracing"
 	"github.com/autoburst/autoburst/webhook/certs"
 )
 

@@ -6,8 +6,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/autoburst/autoburst/metric"
 	"github.com/autoburst/autoburst/policy/controller"
+	"github.com/autoburst/autoburst/policy/metric"
 	"github.com/autoburst/autoburst/vnode"
 	"github.com/autoburst/autoburst/webhook"
 	"github.com/autoburst/autoburst/webhook/certs"

@@ -7,7 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	dto "github.com/prometheus/client_model/go"
 
-	"github.com/autoburst/autoburst/metric"
+	"github.com/autoburst/autoburst/policy/metric"
 )
 
 // Names, types and labels follow the conventions of Prometheus, and no label grows

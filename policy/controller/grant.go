@@ -25,8 +25,8 @@ import (
 
 	"github.com/autoburst/autoburst/policy"
 	"github.com/autoburst/autoburst/policy/store"
+	"github.com/autoburst/autoburst/policy/tracing"
 	"github.com/autoburst/autoburst/policy/v1alpha1"
-	"github.com/autoburst/autoburst/tracing"
 )
 
 const (

@@ -5,8 +5,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/autoburst/autoburst/metric"
 	"github.com/autoburst/autoburst/policy"
+	"github.com/autoburst/autoburst/policy/metric"
 	"github.com/autoburst/autoburst/policy/v1alpha1"
 )
 

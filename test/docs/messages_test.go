@@ -27,7 +27,7 @@ func TestMessagesExist(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	literals, err := literals(root, "cmd", "policy", "providers", "startup", "vnode", "webhook")
+	literals, err := literals(root, "cmd", "policy", "providers", "vnode", "webhook")
 	if err != nil {
 		t.Fatal(err)
 	}

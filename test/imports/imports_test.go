@@ -37,9 +37,10 @@ var rules = map[string][]string{
 	"providers/aci":          {"webhook/...", "vnode", "policy", "policy/store", "policy/controller", "providers/eci", virtualKubelet, alibaba},
 	"providers/stream":       {"webhook/...", "vnode", "policy/...", "providers", "providers/eci", "providers/aci", virtualKubelet, alibaba, azure, clientGo, prometheus},
 	"providers/providertest": {"webhook/...", "vnode", "policy", "policy/store", "policy/controller", "providers/eci", "providers/aci", virtualKubelet, alibaba, azure},
-	"startup":                {"cmd/...", "policy/...", "webhook/...", "vnode", "providers/...", virtualKubelet, alibaba, azure, controllerRuntime, prometheus},
+	"cmd/startup":            {"policy/...", "webhook/...", "vnode", "providers/...", virtualKubelet, alibaba, azure, controllerRuntime, prometheus},
 	"test/cloud/...":         {"cmd/...", "policy/...", "webhook/...", "vnode", "providers/..."},
-	"metric":                 {"cmd/...", "policy/...", "webhook/...", "vnode", "providers/...", clientGo, controllerRuntime, virtualKubelet, alibaba, azure},
+	"policy/metric":          {"cmd/...", "policy", "policy/burstable", "policy/v1alpha1", "policy/store", "policy/controller", "webhook/...", "vnode", "providers/...", clientGo, controllerRuntime, virtualKubelet, alibaba, azure},
+	"policy/tracing":         {"cmd/...", "policy", "policy/burstable", "policy/store", "policy/controller", "webhook/...", "vnode", "providers/...", controllerRuntime, virtualKubelet, alibaba, azure},
 	"cmd/...":                {"test/..."},
 
 	"cmd/kubectl-autoburst/...": {"webhook/...", "policy/store", "policy/controller", "vnode", "providers/...", virtualKubelet, alibaba, azure, controllerRuntime},

@@ -23,8 +23,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/autoburst/autoburst/metric"
 	"github.com/autoburst/autoburst/policy/controller"
+	"github.com/autoburst/autoburst/policy/metric"
 	"github.com/autoburst/autoburst/test/cloud/eci"
 	"github.com/autoburst/autoburst/test/cloud/sim"
 	"github.com/autoburst/autoburst/test/cluster"

@@ -5,7 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/autoburst/autoburst/metric"
+	"github.com/autoburst/autoburst/policy/metric"
 )
 
 type healthCheck func(*http.Request) error

@@ -1,5 +1,4 @@
-// Package build tests how releases are built.
-package build
+package main_test
 
 import (
 	"archive/tar"
@@ -41,7 +40,7 @@ var programs = []string{"autoburst", "autoburst-vnode", "kubectl-autoburst"}
 // TestReleases builds twice, here and from the same files elsewhere, and builds
 // the images: every program is the same in all three.
 func TestReleases(t *testing.T) {
-	root, err := filepath.Abs("..")
+	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +108,7 @@ func TestReleases(t *testing.T) {
 func release(t *testing.T, sources string) string {
 	t.Helper()
 	out := t.TempDir()
-	cmd := exec.CommandContext(t.Context(), "go", "run", "./release", "-root", sources, "-out", out, "-version", version, "-platforms", platform)
+	cmd := exec.CommandContext(t.Context(), "go", "run", ".", "-root", sources, "-out", out, "-version", version, "-platforms", platform)
 	cmd.Env = append(os.Environ(), "SOURCE_DATE_EPOCH=1700000000")
 	if text, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("building from %s: %v\n%s", sources, err, text)
@@ -149,7 +148,7 @@ func images(t *testing.T, root, dist string) {
 	host := strings.TrimPrefix(server.URL, "http://")
 	base := host + "/base:nonroot"
 	push(t, base)
-	cmd := exec.CommandContext(t.Context(), root+"/build/images", host+"/autoburst", version, "--platform="+platform)
+	cmd := exec.CommandContext(t.Context(), root+"/cmd/release/images", host+"/autoburst", version, "--platform="+platform)
 	// Not the credentials of whoever runs this.
 	cmd.Env = append(os.Environ(), "KO_DEFAULTBASEIMAGE="+base, "SOURCE_DATE_EPOCH=1700000000", "DOCKER_CONFIG="+t.TempDir())
 	var stderr bytes.Buffer

@@ -1,4 +1,4 @@
-module github.com/autoburst/autoburst/build
+module github.com/autoburst/autoburst/cmd/release
 
 go 1.26.3
 

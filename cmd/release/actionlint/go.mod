@@ -1,4 +1,4 @@
-module github.com/autoburst/autoburst/build/actionlint
+module github.com/autoburst/autoburst/cmd/release/actionlint
 
 go 1.26.0
 
