@@ -99,7 +99,7 @@ func cell(s string) string {
 // prose shows what is indented as code.
 func prose(s string) string {
 	return regexp.MustCompile(`(?m)(^  .*\n?)+`).ReplaceAllStringFunc(s, func(code string) string {
-		return "```yaml\n" + strings.TrimRight(dedent(code), "\n") + "\n```\n"
+		return "<!-- in: case -->\n```yaml\n" + strings.TrimRight(dedent(code), "\n") + "\n```\n"
 	})
 }
 

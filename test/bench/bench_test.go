@@ -60,38 +60,24 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
-	ctx := context.Background()
-	var err error
-	system, err = playground.Start(ctx, playground.Options{
-		Progress: os.Stderr,
-		Local:    playground.LocalNodes{Count: 3, CPU: "4", Memory: "16Gi", Pods: 40},
-		Cloud:    sim.Config{Timing: sim.DefaultTiming().Scaled(0.05)},
-	})
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench: starting the system:", err)
-		return 1
-	}
-	defer func() {
-		if err := system.Stop(); err != nil {
-			fmt.Fprintln(os.Stderr, "bench: stopping the system:", err)
-		}
-	}()
+	return playground.Suite{Name: "bench", Before: prepare, Options: playground.Options{
+		Local: playground.LocalNodes{Count: 3, CPU: "4", Memory: "16Gi", Pods: 40},
+		Cloud: sim.Config{Timing: sim.DefaultTiming().Scaled(0.05)},
+	}}.Run(m, &system)
+}
+
+// prepare fills every local node, so that the next pods overflow.
+func prepare(ctx context.Context) error {
 	client = system.Client()
 	for name, annotations := range map[string]map[string]string{
 		"filler": nil, "by-hand": nil, "served": {"autoburst.io/mode": "Overflow"},
 	} {
 		if err := system.CreateNamespace(ctx, name, annotations); err != nil {
-			fmt.Fprintln(os.Stderr, "bench:", err)
-			return 1
+			return err
 		}
 	}
-	// Every local node is full, so that the next pods overflow.
-	filler := pods("filler", 24, nil)
-	if _, err := create(ctx, filler); err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		return 1
-	}
-	return m.Run()
+	_, err := create(ctx, pods("filler", 24, nil))
+	return err
 }
 
 // programs are those of the system. The benchmark's own process holds the

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -30,7 +29,6 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
-	ctx := context.Background()
 	dir, err := os.MkdirTemp("", "autoburst-certificates-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "certificates:", err)
@@ -47,64 +45,26 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "certificates:", err)
 		return 1
 	}
-	system, err = playground.Start(ctx, playground.Options{
-		Progress: os.Stderr, Race: raceEnabled, Controllers: -1, WithoutAgents: true,
-		Cloud:   sim.Config{Timing: sim.DefaultTiming().Scaled(0.05), HostCommands: true},
-		Cluster: cluster.Options{APIServerArgs: []string{"--kubelet-certificate-authority=" + known}, AuditPolicy: rights.Policy},
-	})
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "certificates: starting the system:", err)
-		return 1
-	}
-	code := m.Run()
-	if certManager != nil {
-		if err := certManager.Stop(); err != nil {
-			fmt.Fprintln(os.Stderr, "certificates: stopping cert-manager:", err)
-			code = 1
-		}
-	}
-	for _, check := range []func() error{checkLogs, checkRights} {
-		if err := check(); err != nil {
-			fmt.Fprintln(os.Stderr, "certificates:", err)
-			code = 1
-		}
-	}
-	if code != 0 {
-		system.KeepLogs()
-		fmt.Fprintf(os.Stderr, "certificates: logs are kept in %s\n", system.Dir)
-	}
-	if err := system.Stop(); err != nil {
-		fmt.Fprintln(os.Stderr, "certificates: stopping the system:", err)
-		return 1
-	}
-	return code
-}
-
-// checkLogs fails for what no run may contain: a data race, a panic, a request that
-// the chart's Roles forbid, a key.
-func checkLogs() error {
-	logs, err := filepath.Glob(filepath.Join(system.Dir, "autoburst*.log"))
-	if err != nil {
-		return err
-	}
-	for _, name := range logs {
-		b, err := os.ReadFile(name)
-		if err != nil {
-			return err
-		}
-		for _, bad := range []string{"DATA RACE", "panic:", "is forbidden: User", "PRIVATE KEY"} {
-			if i := strings.Index(string(b), bad); i >= 0 {
-				return fmt.Errorf("%s contains %q: …%s", filepath.Base(name), bad, b[max(0, i-200):min(len(b), i+400)])
+	defer func() {
+		if certManager != nil {
+			if err := certManager.Stop(); err != nil {
+				fmt.Fprintln(os.Stderr, "certificates: stopping cert-manager:", err)
 			}
 		}
-	}
-	return nil
+	}()
+	return playground.Suite{Name: "certificates", After: []func(context.Context) error{checkLogs, checkRights}, Options: playground.Options{
+		Race: raceEnabled, Controllers: -1, WithoutAgents: true,
+		Cloud:   sim.Config{Timing: sim.DefaultTiming().Scaled(0.05), HostCommands: true},
+		Cluster: cluster.Options{APIServerArgs: []string{"--kubelet-certificate-authority=" + known}, AuditPolicy: rights.Policy},
+	}}.Run(m, &system)
 }
+
+func checkLogs(context.Context) error { return system.CheckLogs("PRIVATE KEY") }
 
 // checkRights compares what the programs asked the API server for with what the
 // chart lets them ask for. Of the rights that no request needed, those count that are
 // for certificates.
-func checkRights() error {
+func checkRights(context.Context) error {
 	return rights.Check(system.AuditLog(), playground.Namespace, rights.Whole(), func(r rights.Right) bool {
 		return r.Group == "cert-manager.io" || r.Group == "certificates.k8s.io" || r.Resource == "mutatingwebhookconfigurations" ||
 			r.Resource == "secrets" && r.Bound == playground.Namespace

@@ -7,13 +7,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
 	"time"
-
 
 	"github.com/autoburst/autoburst/test/cloud/sim"
 	"github.com/autoburst/autoburst/test/playground"
@@ -22,31 +20,11 @@ import (
 // system is shared by the tests of this package, which run one after another.
 var system *playground.Playground
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	ctx := context.Background()
-	var err error
-	system, err = playground.Start(ctx, playground.Options{
-		Progress: os.Stderr,
-		Local:    playground.LocalNodes{Count: 1, CPU: "4", Memory: "16Gi", Pods: 60},
-		Cloud:    sim.Config{Timing: sim.DefaultTiming().Scaled(0.05)},
-	})
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "cli: starting the system:", err)
-		return 1
-	}
-	code := m.Run()
-	if code != 0 {
-		fmt.Fprintln(os.Stderr, system.Logs(15))
-		system.KeepLogs()
-		fmt.Fprintf(os.Stderr, "cli: logs are kept in %s\n", system.Dir)
-	}
-	if err := system.Stop(); err != nil {
-		fmt.Fprintln(os.Stderr, "cli: stopping the system:", err)
-		return 1
-	}
-	return code
+func TestMain(m *testing.M) {
+	os.Exit(playground.Suite{Name: "cli", Options: playground.Options{
+		Local: playground.LocalNodes{Count: 1, CPU: "4", Memory: "16Gi", Pods: 60},
+		Cloud: sim.Config{Timing: sim.DefaultTiming().Scaled(0.05)},
+	}}.Run(m, &system))
 }
 
 func kubectl(t *testing.T, stdin string, args ...string) string {

@@ -2,7 +2,6 @@ package docs
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -18,31 +17,10 @@ import (
 var system *playground.Playground
 
 func TestMain(m *testing.M) {
-	os.Exit(run(m))
-}
-
-func run(m *testing.M) int {
-	ctx := context.Background()
-	var err error
-	system, err = playground.Start(ctx, playground.Options{
-		Progress: os.Stderr,
-		Local:    playground.LocalNodes{Count: 1, CPU: "4", Memory: "16Gi", Pods: 20},
-		Cloud:    sim.Config{Timing: sim.DefaultTiming().Scaled(0.05), HostCommands: true},
-	})
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "docs: starting the system:", err)
-		return 1
-	}
-	defer func() {
-		if err := system.Stop(); err != nil {
-			fmt.Fprintln(os.Stderr, "docs: stopping the system:", err)
-		}
-	}()
-	if err := furnish(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "docs:", err)
-		return 1
-	}
-	return m.Run()
+	os.Exit(playground.Suite{Name: "docs", Before: furnish, Options: playground.Options{
+		Local: playground.LocalNodes{Count: 1, CPU: "4", Memory: "16Gi", Pods: 20},
+		Cloud: sim.Config{Timing: sim.DefaultTiming().Scaled(0.05), HostCommands: true},
+	}}.Run(m, &system))
 }
 
 // furnish makes what the pages talk about.

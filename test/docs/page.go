@@ -5,7 +5,7 @@
 //
 //	<!-- not run: WHY -->      the commands are not carried out, their flags are checked
 //	<!-- before: COMMANDS -->  carried out before these
-//	<!-- in: KIND -->          the YAML is a part of an object of this kind
+//	<!-- in: KIND -->          the YAML is a part of an object of this kind, or what a case wants
 package docs
 
 import (
@@ -114,7 +114,10 @@ func parse(path string, source []byte) (page, error) {
 		case *ast.Image:
 			p.links = append(p.links, link{at, string(n.Destination)})
 		case *ast.AutoLink:
-			p.links = append(p.links, link{at, string(n.URL(source))})
+			// What is no https is an address that an example names, and leads nowhere.
+			if url := string(n.URL(source)); !strings.HasPrefix(url, "http:") {
+				p.links = append(p.links, link{at, url})
+			}
 		case *ast.HTMLBlock:
 			html := string(n.Lines().Value(source))
 			if n.HasClosure() {

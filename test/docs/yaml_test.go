@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -32,7 +33,7 @@ func TestYAML(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	objects, values := 0, 0
+	counts := map[string]int{}
 	for _, p := range all {
 		t.Run(p.path, func(t *testing.T) {
 			for _, b := range p.blocks {
@@ -46,15 +47,11 @@ func TestYAML(t *testing.T) {
 				if err != nil {
 					t.Errorf("%s: %v\n%s", b, err, b.text)
 				}
-				if kind == "values" {
-					values++
-				} else {
-					objects++
-				}
+				counts[kind]++
 			}
 		})
 	}
-	t.Logf("%d pieces with objects, %d with values", objects, values)
+	t.Logf("pieces: %v", counts)
 }
 
 func TestWrongYAMLIsFound(t *testing.T) {
@@ -64,6 +61,7 @@ func TestWrongYAMLIsFound(t *testing.T) {
 		"value":           {text: "apiVersion: autoburst.io/v1alpha1\nkind: BurstPolicy\nmetadata: {name: a}\nspec: {mode: Sometimes}\n"},
 		"part":            {text: "spec: {keepLocal: -1}", remarks: map[string]string{"in": "BurstPolicy"}},
 		"part of nothing": {text: "spec: {keepLocal: 1}", remarks: map[string]string{"in": "Nonsense"}},
+		"case":            {text: "want: {nonsense: 1}", remarks: map[string]string{"in": "case"}},
 		"chart values":    {text: "vnode: {nonsense: 1}"},
 	} {
 		if _, err := check(t.Context(), t.TempDir(), b); err == nil {
@@ -72,15 +70,17 @@ func TestWrongYAMLIsFound(t *testing.T) {
 	}
 }
 
-// check tells whether a piece of YAML is "values" or "objects" and what is wrong
-// with it.
+// check tells whether a piece of YAML is "values", "objects" or "cases", and what is
+// wrong with it.
 func check(ctx context.Context, dir string, b block) (kind string, err error) {
 	text := b.text
-	if in, ok := b.remarks["in"]; ok {
+	if in, ok := b.remarks["in"]; in == "case" {
+		return "cases", checkCase(ctx, dir, text)
+	} else if ok {
 		if text, err = wrap(in, text); err != nil {
 			return "objects", err
 		}
-	} else if !strings.Contains(text, "kind:") {
+	} else if !strings.Contains(text, "apiVersion:") {
 		return "values", checkValues(ctx, dir, text)
 	}
 	// Namespaced objects that name no namespace go where the page's pods are.
@@ -133,6 +133,31 @@ func checkValues(ctx context.Context, dir, text string) error {
 	}
 	_, err = system.Helm(ctx, "template", "autoburst", filepath.Join(root, "charts", "autoburst"), "--values", file)
 	return err
+}
+
+// checkCase lets the plugin read what a case of a suite wants. That the case fails is
+// no error, as its object is an example.
+func checkCase(ctx context.Context, dir, text string) error {
+	const object = "\n---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web, namespace: shop}\nspec:\n" +
+		"  selector: {matchLabels: {app: web}}\n" +
+		"  template: {metadata: {labels: {app: web}}, spec: {containers: [{name: web, image: nginx}]}}\n"
+	root, err := cluster.RepositoryRoot()
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "case.yaml"), []byte(text+object), 0o644); err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, system.Plugin(), "simulate", "--suite="+dir,
+		"--policies="+filepath.Join(root, "cmd", "kubectl-autoburst", "testdata", "policies"))
+	out, err := cmd.CombinedOutput()
+	if cmd.ProcessState != nil && cmd.ProcessState.ExitCode() == 1 {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("kubectl autoburst simulate: %w: %s", err, out)
+	}
+	return nil
 }
 
 // wrap puts a part into the object that it belongs to.

@@ -39,73 +39,19 @@ const excludedNamespace = "taken-out"
 const slots = 48
 
 func TestMain(m *testing.M) {
-	os.Exit(run(m))
-}
-
-func run(m *testing.M) int {
-	ctx := context.Background()
-	var err error
-	system, err = playground.Start(ctx, playground.Options{
-		Progress: os.Stderr,
-		Local:    playground.LocalNodes{Count: 3, CPU: "8", Memory: "32Gi", Pods: 40},
-		Cloud:    sim.Config{Timing: sim.DefaultTiming().Scaled(0.05), HostCommands: true},
-		Race:     raceEnabled,
-		Set:      []string{"webhook.excludedNamespaces={" + excludedNamespace + "}"},
+	os.Exit(playground.Suite{Name: "e2e", After: []func(context.Context) error{checkLogs, checkRights, checkUninstall}, Options: playground.Options{
+		Local: playground.LocalNodes{Count: 3, CPU: "8", Memory: "32Gi", Pods: 40},
+		Cloud: sim.Config{Timing: sim.DefaultTiming().Scaled(0.05), HostCommands: true},
+		Race:  raceEnabled,
+		Set:   []string{"webhook.excludedNamespaces={" + excludedNamespace + "}"},
 		Cluster: cluster.Options{
 			ControllerManagerArgs: []string{"--horizontal-pod-autoscaler-sync-period=2s"},
 			AuditPolicy:           rights.Policy,
 		},
-	})
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "e2e: starting the system:", err)
-		return 1
-	}
-	code := m.Run()
-	if code == 0 {
-		for _, check := range []func(context.Context) error{checkLogs, checkRights, checkUninstall} {
-			if err := check(ctx); err != nil {
-				fmt.Fprintln(os.Stderr, "e2e:", err)
-				code = 1
-			}
-		}
-	}
-	if code != 0 {
-		system.KeepLogs()
-		fmt.Fprintf(os.Stderr, "e2e: logs are kept in %s\n", system.Dir)
-	}
-	if err := system.Stop(); err != nil {
-		fmt.Fprintln(os.Stderr, "e2e: stopping the system:", err)
-		return 1
-	}
-	return code
+	}}.Run(m, &system))
 }
 
-// checkLogs fails for what no run may contain: a data race, a panic, a request
-// that the chart's Roles forbid, a credential.
-func checkLogs(context.Context) error {
-	entries, err := os.ReadDir(system.Dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), "autoburst") || !strings.HasSuffix(e.Name(), ".log") {
-			continue
-		}
-		b, err := os.ReadFile(system.Dir + "/" + e.Name())
-		if err != nil {
-			return err
-		}
-		for _, bad := range []string{
-			"DATA RACE", "panic:", "is forbidden: User",
-			playground.ECISecretKey, playground.ACIClientPassword,
-		} {
-			if i := strings.Index(string(b), bad); i >= 0 {
-				return fmt.Errorf("%s contains %q: …%s", e.Name(), bad, b[max(0, i-200):min(len(b), i+400)])
-			}
-		}
-	}
-	return nil
-}
+func checkLogs(context.Context) error { return system.CheckLogs() }
 
 // checkRights compares what the programs asked the API server for with what the
 // chart lets them ask for.

@@ -29,34 +29,14 @@ const slots = 8
 // system is shared by the tests of this package, which run one after another.
 var system *playground.Playground
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	ctx := context.Background()
-	var err error
-	system, err = playground.Start(ctx, playground.Options{
-		Progress: os.Stderr,
-		Local:    playground.LocalNodes{Count: 2, CPU: "2", Memory: "8Gi", Pods: 40},
-		Cloud:    sim.Config{Timing: sim.DefaultTiming().Scaled(0.05)},
-		Race:     raceEnabled,
-		Set:      []string{byPolicy},
-		Cluster:  cluster.Options{AuditPolicy: rights.Policy},
-	})
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "mutating: starting the system:", err)
-		return 1
-	}
-	code := m.Run()
-	if code != 0 {
-		fmt.Fprintln(os.Stderr, system.Logs(15))
-		system.KeepLogs()
-		fmt.Fprintf(os.Stderr, "mutating: logs are kept in %s\n", system.Dir)
-	}
-	if err := system.Stop(); err != nil {
-		fmt.Fprintln(os.Stderr, "mutating: stopping the system:", err)
-		return 1
-	}
-	return code
+func TestMain(m *testing.M) {
+	os.Exit(playground.Suite{Name: "mutating", Options: playground.Options{
+		Local:   playground.LocalNodes{Count: 2, CPU: "2", Memory: "8Gi", Pods: 40},
+		Cloud:   sim.Config{Timing: sim.DefaultTiming().Scaled(0.05)},
+		Race:    raceEnabled,
+		Set:     []string{byPolicy},
+		Cluster: cluster.Options{AuditPolicy: rights.Policy},
+	}}.Run(m, &system))
 }
 
 // checkLogs fails for a data race, a panic, and a request that the chart's Roles
