@@ -3,6 +3,7 @@ package mutating
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -35,7 +36,11 @@ func TestUpgradeAndUninstall(t *testing.T) {
 
 	reinstall(t, byPolicy)
 	present(t, "mutatingadmissionpolicies", "mutatingadmissionpolicybindings", "burstadmissions")
-	absent(t, "mutatingwebhookconfigurations", "services")
+	absent(t, "mutatingwebhookconfigurations")
+	eventually(t, "there is no Service of a webhook", func(ctx context.Context) (bool, error) {
+		out, err := ours(ctx, "services")
+		return err == nil && !strings.Contains(out, "webhook"), err
+	})
 	admitted(t)
 
 	// Whoever deletes what the API server decides by gets it back.
