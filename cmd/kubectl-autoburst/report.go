@@ -8,11 +8,11 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
+	"github.com/autoburst/autoburst/cmd/kubectl-autoburst/page"
 	"github.com/autoburst/autoburst/policy"
 	"github.com/autoburst/autoburst/policy/burstable"
 	"github.com/autoburst/autoburst/policy/v1alpha1"
@@ -179,9 +179,9 @@ func printReports(out io.Writer, format string, reports []report) error {
 		p := &printer{}
 		for i := range reports {
 			if i > 0 {
-				p.line("")
-				p.line("---")
-				p.line("")
+				p.Line("")
+				p.Line("---")
+				p.Line("")
 			}
 			p.report(&reports[i])
 		}
@@ -207,43 +207,26 @@ func printReports(out io.Writer, format string, reports []report) error {
 }
 
 // printer writes a report for people.
-type printer struct{ strings.Builder }
-
-func (p *printer) line(format string, args ...any) {
-	fmt.Fprintf(p, format+"\n", args...)
-}
-
-// table writes rows in columns under a heading.
-func (p *printer) table(rows [][]string) {
-	var aligned strings.Builder
-	w := tabwriter.NewWriter(&aligned, 0, 0, 2, ' ', 0)
-	for _, row := range rows {
-		fmt.Fprintln(w, "  "+strings.Join(row, "\t"))
-	}
-	_ = w.Flush() // a Builder takes everything
-	for l := range strings.Lines(aligned.String()) {
-		p.WriteString(strings.TrimRight(l, " \n") + "\n")
-	}
-}
+type printer struct{ page.Page }
 
 func (p *printer) report(r *report) {
 	where := ""
 	if r.Node != "" {
 		where = ", bound to node " + r.Node
 	}
-	p.line("%s in namespace %s%s", r.Object, r.Namespace, where)
+	p.Line("%s in namespace %s%s", r.Object, r.Namespace, where)
 	if d := r.Recorded; d != nil {
-		p.line("Written on it: %s by %s, mode %s, grant %s", d.Reason, orNone(d.Policy), orNone(string(d.Mode)), orNone(d.Grant))
+		p.Line("Written on it: %s by %s, mode %s, grant %s", d.Reason, orNone(d.Policy), orNone(string(d.Mode)), orNone(d.Grant))
 	}
-	p.line("")
-	p.line("Decision at admission")
+	p.Line("")
+	p.Line("Decision at admission")
 	p.decision(&r.Decision)
 
-	p.line("")
+	p.Line("")
 	if len(r.Considered) == 0 {
-		p.line("Policies and annotations: none was considered")
+		p.Line("Policies and annotations: none was considered")
 	} else {
-		p.line("Policies and annotations, in the order in which they decide")
+		p.Line("Policies and annotations, in the order in which they decide")
 		rows := [][]string{{"VERDICT", "BY", "MODE", "PRIORITY", "WHY"}}
 		for _, c := range r.Considered {
 			priority := "-"
@@ -252,30 +235,30 @@ func (p *printer) report(r *report) {
 			}
 			rows = append(rows, []string{string(c.Verdict), c.By, string(c.Mode), priority, c.Why})
 		}
-		p.table(rows)
+		p.Table(rows)
 	}
 	p.targets("Virtual nodes", r.Targets)
 	p.limits("Limits that bind the pod", r.Limits)
 
-	p.line("")
+	p.Line("")
 	switch {
 	case r.Diff != "":
-		p.line("What admission writes")
+		p.Line("What admission writes")
 		for l := range strings.Lines(r.Diff) {
 			p.WriteString("  " + l)
 		}
 	case r.Decision.Action == policy.Wait || r.Decision.Action == policy.Grant:
-		p.line("What admission writes: nothing more, the pod has it already")
+		p.Line("What admission writes: nothing more, the pod has it already")
 	default:
-		p.line("What admission writes: nothing")
+		p.Line("What admission writes: nothing")
 	}
 
 	if r.Late != nil {
-		p.line("")
-		p.line("Decision now, as the scheduler finds the pod unschedulable")
+		p.Line("")
+		p.Line("Decision now, as the scheduler finds the pod unschedulable")
 		p.decision(&r.Late.Decision)
 		if s := r.Late.Decision.RetryAfterSeconds; s > 0 {
-			p.line("  The controller looks again in %.0f s.", s)
+			p.Line("  The controller looks again in %.0f s.", s)
 		}
 		if !reflect.DeepEqual(r.Late.Targets, r.Targets) { // they have less room now, or more
 			p.targets("Virtual nodes now", r.Late.Targets)
@@ -286,15 +269,15 @@ func (p *printer) report(r *report) {
 	}
 	for i, n := range r.Notes {
 		if i == 0 {
-			p.line("")
+			p.Line("")
 		}
-		p.line("Note: %s", n)
+		p.Line("Note: %s", n)
 	}
 }
 
 func (p *printer) decision(d *decision) {
-	p.line("  %s: %s", d.Action, d.Reason)
-	p.line("  %s", d.Message)
+	p.Line("  %s: %s", d.Action, d.Reason)
+	p.Line("  %s", d.Message)
 	if d.Policy != "" {
 		by := "  Decided by " + d.Policy
 		if d.Mode != "" {
@@ -303,17 +286,17 @@ func (p *printer) decision(d *decision) {
 		if d.Target != "" {
 			by += ", target " + d.Target
 		}
-		p.line("%s.", by)
+		p.Line("%s.", by)
 	}
-	p.line("  See %s", d.Docs)
+	p.Line("  See %s", d.Docs)
 }
 
 func (p *printer) targets(title string, targets []target) {
 	if len(targets) == 0 {
 		return
 	}
-	p.line("")
-	p.line("%s", title)
+	p.Line("")
+	p.Line("%s", title)
 	rows := [][]string{{"TARGET", "NODE", "VERDICT", "WHY"}}
 	for _, t := range targets {
 		name, verdict := t.Name, "Skipped"
@@ -336,20 +319,20 @@ func (p *printer) targets(title string, targets []target) {
 			}
 		}
 	}
-	p.table(rows)
+	p.Table(rows)
 }
 
 func (p *printer) limits(title string, limits []limit) {
 	if len(limits) == 0 {
 		return
 	}
-	p.line("")
-	p.line("%s", title)
+	p.Line("")
+	p.Line("%s", title)
 	rows := [][]string{{"LIMIT", "RESOURCE", "OF", "USED", "LEFT", "TAKES", "WHY"}}
 	for _, l := range limits {
 		rows = append(rows, []string{l.Of, l.Resource, l.Limit, cmp.Or(l.Used, "?"), cmp.Or(l.Left, "?"), l.Takes, l.Why})
 	}
-	p.table(rows)
+	p.Table(rows)
 }
 
 func orNone(s string) string {

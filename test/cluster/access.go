@@ -137,12 +137,18 @@ func (c *Cluster) AddNode(ctx context.Context, name, cpu, memory string, pods in
 	})
 }
 
+// KubectlCommand is kubectl as the administrator, to be run.
+func (c *Cluster) KubectlCommand(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, c.Binary, append([]string{"kubectl", "--kubeconfig=" + c.Kubeconfig}, args...)...)
+	cmd.Env = append(os.Environ(), "KUBECACHEDIR="+c.path("kubectl-cache"))
+	return cmd
+}
+
 // Kubectl runs kubectl as the administrator with that input and returns what it
 // printed. Its error holds what it printed on standard error.
 func (c *Cluster) Kubectl(ctx context.Context, stdin string, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, c.Binary, append([]string{"kubectl", "--kubeconfig=" + c.Kubeconfig}, args...)...)
+	cmd := c.KubectlCommand(ctx, args...)
 	cmd.Stdin = strings.NewReader(stdin)
-	cmd.Env = append(os.Environ(), "KUBECACHEDIR="+c.path("kubectl-cache"))
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

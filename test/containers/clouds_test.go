@@ -134,7 +134,7 @@ func testMoreOfECI(t *testing.T, ns string) {
 func testPortForward(t *testing.T, ns string) {
 	waitPod(t, ns, "reachable", "runs", running)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	cmd := kubectlOf(ctx, "--namespace="+ns, "port-forward", "pod/reachable", ":80")
+	cmd := system.KubectlCommand(ctx, "--namespace="+ns, "port-forward", "pod/reachable", ":80")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -236,7 +236,7 @@ func terminal(t *testing.T, line string, args ...string) string {
 	defer ours.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	cmd := kubectlOf(ctx, args...)
+	cmd := system.KubectlCommand(ctx, args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = theirs, theirs, theirs
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := cmd.Start(); err != nil {
@@ -272,7 +272,7 @@ func testCopy(t *testing.T, node, ns string) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	cmd := kubectlOf(ctx, "cp", file, ns+"/shell:/tmp")
+	cmd := system.KubectlCommand(ctx, "cp", file, ns+"/shell:/tmp")
 	said, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -112,19 +112,12 @@ func kubectl(t *testing.T, stdin string, args ...string) string {
 	return out
 }
 
-// kubectlOf is a kubectl that somebody uses.
-func kubectlOf(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, system.Binary, append([]string{"kubectl", "--kubeconfig=" + system.Kubeconfig}, args...)...)
-	cmd.Env = append(os.Environ(), "KUBECACHEDIR="+filepath.Join(system.Dir, "kubectl-cache"))
-	return cmd
-}
-
 // use runs kubectl to its end and returns both outputs and the exit code.
 func use(t *testing.T, stdin string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	cmd := kubectlOf(ctx, args...)
+	cmd := system.KubectlCommand(ctx, args...)
 	var out, problems bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &problems
 	err := cmd.Run()

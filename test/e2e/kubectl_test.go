@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -30,19 +29,12 @@ import (
 	"github.com/autoburst/autoburst/test/playground"
 )
 
-// kubectlOf is a kubectl that somebody uses.
-func kubectlOf(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, system.Binary, append([]string{"kubectl", "--kubeconfig=" + system.Kubeconfig}, args...)...)
-	cmd.Env = append(os.Environ(), "KUBECACHEDIR="+filepath.Join(system.Dir, "kubectl-cache"))
-	return cmd
-}
-
 // use runs kubectl to its end and returns both outputs and the exit code.
 func use(t *testing.T, stdin string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	cmd := kubectlOf(ctx, args...)
+	cmd := system.KubectlCommand(ctx, args...)
 	var out, problems bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &problems
 	err := cmd.Run()
@@ -187,7 +179,7 @@ func testTerminal(t *testing.T, node, ns string) {
 	defer ours.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	cmd := kubectlOf(ctx, ns, "exec", "-it", "shell", "--", "sh")
+	cmd := system.KubectlCommand(ctx, ns, "exec", "-it", "shell", "--", "sh")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = theirs, theirs, theirs
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := cmd.Start(); err != nil {
@@ -213,7 +205,7 @@ func testAttach(t *testing.T, node, ns, name string) {
 	group := groupOfPod(t, node, name, "shell")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	cmd := kubectlOf(ctx, ns, "attach", "shell")
+	cmd := system.KubectlCommand(ctx, ns, "attach", "shell")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -352,7 +344,7 @@ type forwarded struct {
 // forward runs kubectl port-forward until the test ends.
 func forward(t *testing.T, args ...string) forwarded {
 	t.Helper()
-	cmd := kubectlOf(t.Context(), append([]string{"port-forward"}, args...)...)
+	cmd := system.KubectlCommand(t.Context(), append([]string{"port-forward"}, args...)...)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -6,12 +6,13 @@ import (
 	"io"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/duration"
 	"sigs.k8s.io/yaml"
+
+	"github.com/autoburst/autoburst/cmd/kubectl-autoburst/page"
 )
 
 // Formats are the values of --output; an empty one is the first.
@@ -49,31 +50,16 @@ func Table(r *Report, now time.Time) string {
 	p.waiting(&r.Waiting)
 	for i, n := range r.Notes {
 		if i == 0 {
-			p.line("")
+			p.Line("")
 		}
-		p.line("Note: %s", n)
+		p.Line("Note: %s", n)
 	}
 	return p.String()
 }
 
 type printer struct {
-	strings.Builder
+	page.Page
 	now time.Time
-}
-
-func (p *printer) line(format string, args ...any) { fmt.Fprintf(p, format+"\n", args...) }
-
-// table writes rows in columns.
-func (p *printer) table(rows [][]string) {
-	var aligned strings.Builder
-	w := tabwriter.NewWriter(&aligned, 0, 0, 2, ' ', 0)
-	for _, row := range rows {
-		fmt.Fprintln(w, "  "+strings.Join(row, "\t"))
-	}
-	_ = w.Flush() // a Builder takes everything
-	for l := range strings.Lines(aligned.String()) {
-		p.WriteString(strings.TrimRight(l, " \n") + "\n")
-	}
 }
 
 func (p *printer) head(r *Report) {
@@ -85,29 +71,29 @@ func (p *printer) head(r *Report) {
 	if r.Controller.Leader != "" {
 		leader = r.Controller.Leader + " leads"
 	}
-	p.line("Autoburst%s in namespace %s, admission by %s", version, r.Namespace, r.Controller.Admission)
+	p.Line("Autoburst%s in namespace %s, admission by %s", version, r.Namespace, r.Controller.Admission)
 	if r.Controller.Replicas == 0 {
-		p.line("Controller  runs outside the cluster; %s", leader)
+		p.Line("Controller  runs outside the cluster; %s", leader)
 	} else {
-		p.line("Controller  %d of %d replicas ready; %s", r.Controller.Ready, r.Controller.Replicas, leader)
+		p.Line("Controller  %d of %d replicas ready; %s", r.Controller.Ready, r.Controller.Replicas, leader)
 	}
 	switch r.Bursting {
 	case On:
-		p.line("Bursting    on")
+		p.Line("Bursting    on")
 	case Stopped:
 		namespace, name, _ := strings.Cut(r.Switch, "/")
-		p.line("Bursting    STOPPED by ConfigMap %s: nothing is granted; to lift it: kubectl -n %s delete configmap %s", r.Switch, namespace, name)
+		p.Line("Bursting    STOPPED by ConfigMap %s: nothing is granted; to lift it: kubectl -n %s delete configmap %s", r.Switch, namespace, name)
 	default:
-		p.line("Bursting    unknown")
+		p.Line("Bursting    unknown")
 	}
 }
 
 func (p *printer) policies(r *Report) {
-	p.line("")
+	p.Line("")
 	if len(r.Policies) == 0 {
-		p.line("Policies: none")
+		p.Line("Policies: none")
 	} else {
-		p.line("Policies")
+		p.Line("Policies")
 		rows := [][]string{{"POLICY", "MODE", "READY", "SELECTED", "LOCAL", "BURST", "WAITING", "PRESSURE", "LEFT OF LIMITS"}}
 		for i := range r.Policies {
 			v := &r.Policies[i]
@@ -120,21 +106,21 @@ func (p *printer) policies(r *Report) {
 				v.String(), string(v.Mode), state, n(v.Pods.Selected), n(v.Pods.Local), n(v.Pods.Burst), n(v.Pods.Waiting), orDash(strings.ToLower(v.Pressure)), orDash(left(v.Limits)),
 			})
 		}
-		p.table(rows)
+		p.Table(rows)
 		for i := range r.Policies {
 			if v := &r.Policies[i]; !v.Ready {
-				p.line("  %s is not ready: %s", v, v.Message)
+				p.Line("  %s is not ready: %s", v, v.Message)
 			}
 		}
 	}
 	if len(r.Namespaces) > 0 {
-		p.line("")
-		p.line("Namespaces that their annotation opts in")
+		p.Line("")
+		p.Line("Namespaces that their annotation opts in")
 		rows := [][]string{{"NAMESPACE", "MODE"}}
 		for _, n := range r.Namespaces {
 			rows = append(rows, []string{n.Name, n.Mode})
 		}
-		p.table(rows)
+		p.Table(rows)
 	}
 }
 
@@ -155,12 +141,12 @@ func left(limits []Limit) string {
 }
 
 func (p *printer) nodes(nodes []VirtualNode) {
-	p.line("")
+	p.Line("")
 	if len(nodes) == 0 {
-		p.line("Virtual nodes: none, so nothing can burst")
+		p.Line("Virtual nodes: none, so nothing can burst")
 		return
 	}
-	p.line("Virtual nodes")
+	p.Line("Virtual nodes")
 	rows := [][]string{{"NODE", "CLOUD", "STATE", "PODS", "CPU", "MEMORY"}}
 	for i := range nodes {
 		n := &nodes[i]
@@ -174,15 +160,15 @@ func (p *printer) nodes(nodes []VirtualNode) {
 		}
 		rows = append(rows, row)
 	}
-	p.table(rows)
+	p.Table(rows)
 	for i := range nodes {
 		if n := &nodes[i]; n.Message != "" {
-			p.line("  %s: %s", n.Name, n.Message)
+			p.Line("  %s: %s", n.Name, n.Message)
 		}
 	}
 	for i := range nodes {
 		if n := &nodes[i]; n.Unsized > 0 {
-			p.line("  %s: CPU and memory are without %s that the agent has not sized.", n.Name, count(n.Unsized, "pod"))
+			p.Line("  %s: CPU and memory are without %s that the agent has not sized.", n.Name, count(n.Unsized, "pod"))
 		}
 	}
 }
@@ -205,8 +191,8 @@ func (p *printer) shortages(shortages []Shortage) {
 	if len(shortages) == 0 {
 		return
 	}
-	p.line("")
-	p.line("Shortages")
+	p.Line("")
+	p.Line("Shortages")
 	for _, s := range shortages {
 		text := "  " + s.Of + ": "
 		if s.Until != nil {
@@ -216,35 +202,35 @@ func (p *printer) shortages(shortages []Shortage) {
 			}
 			text += ". "
 		}
-		p.line("%s", strings.TrimRight(text+s.Message, " "))
+		p.Line("%s", strings.TrimRight(text+s.Message, " "))
 	}
 }
 
 func (p *printer) waiting(w *Waiting) {
-	p.line("")
+	p.Line("")
 	more := ""
 	if w.More {
 		more = "at least "
 	}
 	if w.Pods == 0 {
 		if w.More {
-			p.line("Waiting: no pod of a served namespace among the first %d pods without a node", mostWaiting)
+			p.Line("Waiting: no pod of a served namespace among the first %d pods without a node", mostWaiting)
 		} else {
-			p.line("Waiting: no pod")
+			p.Line("Waiting: no pod")
 		}
 		return
 	}
 	if len(w.Oldest) == 0 {
-		p.line("Waiting: %s%s without a node", more, count(w.Pods, "pod"))
+		p.Line("Waiting: %s%s without a node", more, count(w.Pods, "pod"))
 		return
 	}
-	p.line("Waiting: %s%s without a node; the oldest:", more, count(w.Pods, "pod"))
+	p.Line("Waiting: %s%s without a node; the oldest:", more, count(w.Pods, "pod"))
 	rows := [][]string{{"POD", "AGE", "BY", "REASON", "WHY"}}
 	for _, v := range w.Oldest {
 		rows = append(rows, []string{v.Namespace + "/" + v.Name, age(p.now.Sub(v.Since)), orDash(v.Policy), orDash(v.Reason), v.Message})
 	}
-	p.table(rows)
-	p.line("  More: kubectl autoburst explain pod/%s -n %s", w.Oldest[0].Name, w.Oldest[0].Namespace)
+	p.Table(rows)
+	p.Line("  More: kubectl autoburst explain pod/%s -n %s", w.Oldest[0].Name, w.Oldest[0].Namespace)
 }
 
 func age(d time.Duration) string { return duration.HumanDuration(max(0, d)) }

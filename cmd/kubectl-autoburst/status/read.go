@@ -21,8 +21,8 @@ import (
 )
 
 const (
-	// page is how many objects are asked for at a time.
-	page = 500
+	// pageSize is how many objects are asked for at a time.
+	pageSize = 500
 	// mostWaiting is how many pods without a node are read, of all namespaces, before
 	// no further page is asked for.
 	mostWaiting = 5000
@@ -313,7 +313,7 @@ func readWaiting(ctx context.Context, c *installation.Clients, served map[string
 			fields.OneTermEqualSelector("spec.nodeName", ""),
 			fields.OneTermEqualSelector("status.phase", string(corev1.PodPending)),
 		).String(),
-		Limit: page, ResourceVersion: "0",
+		Limit: pageSize, ResourceVersion: "0",
 	}
 	var all []metav1.PartialObjectMetadata
 	for read := 0; ; {
